@@ -14,7 +14,6 @@ use crate::{
     exit::Exit,
     messages::{columns, count, counted},
     run::print,
-    scores::headline,
     settings::{SettingsError, protocol_name},
 };
 
@@ -36,7 +35,7 @@ pub(crate) fn list_tasks(protocol: Protocol) -> anyhow::Result<Exit> {
         "group",
     ];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
-    rows.extend(suites::all().iter().map(|task| {
+    rows.extend(suites::all(&Default::default()).iter().map(|task| {
         let card = task.card();
         vec![
             card.name.clone(),
@@ -44,7 +43,7 @@ pub(crate) fn list_tasks(protocol: Protocol) -> anyhow::Result<Exit> {
             card.split.to_owned(),
             count(card.documents as u64),
             count(card.shots as u64),
-            headline(card, protocol).to_owned(),
+            card.headline(protocol).to_owned(),
             card.group.unwrap_or_default().to_owned(),
         ]
     }));
@@ -62,7 +61,7 @@ pub(crate) fn show_task(
     prompting: &PromptingArguments,
     data: &DataArguments,
 ) -> anyhow::Result<Exit> {
-    let tasks = suites::resolve(&[name.to_owned()])?;
+    let tasks = suites::resolve(&[name.to_owned()], &Default::default())?;
     let [task] = tasks.as_slice() else {
         let problem = format!("stands for {}", counted(tasks.len(), "task"));
         let hint = "name one of them: `llama-eval tasks list`";
@@ -114,8 +113,8 @@ fn card(plan: &TaskPlan) -> String {
     if let Some((table, column)) = card.published {
         line("paper", &format!("table {table}, {column}"));
     }
-    for metric in card.metrics {
-        let mark = if metric.name == headline(card, plan.protocol) {
+    for metric in card.metrics.iter() {
+        let mark = if metric.name == card.headline(plan.protocol) {
             " (headline)"
         } else {
             ""
@@ -236,7 +235,7 @@ pub(crate) fn verify_data(arguments: &DataArguments) -> anyhow::Result<Exit> {
             .to_vec(),
     ];
     let mut bad = 0;
-    for task in suites::all() {
+    for task in suites::all(&Default::default()) {
         let name = task.card().name.clone();
         rows.push(match read(&task, &data) {
             Ok((documents, files)) => vec![
@@ -328,7 +327,7 @@ pub(crate) fn doctor(arguments: &DataArguments) -> anyhow::Result<Exit> {
     );
     line("memory", &memory().unwrap_or_else(|| "unknown".to_owned()));
     let data = backend::open_data(arguments.data.as_deref())?;
-    let tasks = suites::all();
+    let tasks = suites::all(&Default::default());
     let readable = tasks
         .iter()
         .filter(|task| read(task, &data).is_ok())

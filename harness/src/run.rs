@@ -79,7 +79,7 @@ pub(crate) fn dry_run(settings: &Settings) -> anyhow::Result<Exit> {
 /// Plans every task, before any model is loaded.
 fn plans(settings: &Settings) -> anyhow::Result<Vec<TaskPlan>> {
     let data = backend::open_data(settings.data.as_deref())?;
-    let tasks = suites::resolve(&settings.tasks)?;
+    let tasks = suites::resolve(&settings.tasks, &Default::default())?;
     for name in settings.samples.iter().flat_map(|samples| samples.keys()) {
         if !settings.tasks.contains(name) {
             messages::warning(&format!(

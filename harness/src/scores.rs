@@ -1,10 +1,12 @@
 //! Scores, from the store alone: no model is needed for what was answered once.
 
+use std::collections::BTreeMap;
+
 use llama_eval_model::{Answer, Identity, Request};
 use llama_eval_reports::{
     DocumentScore, MetricCard, ModelCard, Run, ScoredRequest, TaskCard, TaskRun,
 };
-use llama_eval_tasks::{Card, Item, Outcome, Protocol, TaskPlan};
+use llama_eval_tasks::{Item, Outcome, TaskPlan};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -46,6 +48,7 @@ pub(crate) fn score(
         ended: now.to_owned(),
         seconds: totals.seconds,
         unique_tokens: totals.unique_tokens,
+        judges: BTreeMap::new(),
         tasks,
     })
 }
@@ -102,7 +105,9 @@ fn document(
     });
     let outcome = match missing {
         Some(reason) => Outcome::Unscored(reason),
-        None => plan.task.score(&item.document, &answers, plan.protocol),
+        None => plan
+            .task
+            .score(&item.document, &answers, &[], plan.protocol),
     };
     let (metrics, unscored) = match outcome {
         Outcome::Scored(values) => (values, None),
@@ -120,9 +125,10 @@ fn document(
             .zip(&answers)
             .map(|(request, answer)| scored(request, answer))
             .collect(),
+        completions: Vec::new(),
         metrics: metrics
             .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
+            .map(|(name, value)| (name.into_owned(), value))
             .collect(),
         unscored,
     })
@@ -174,9 +180,9 @@ fn scored(request: &Request, answer: &Answer) -> ScoredRequest {
 fn task_card(plan: &TaskPlan) -> TaskCard {
     let card = plan.task.card();
     let metric = |metric: &llama_eval_tasks::Metric| MetricCard {
-        name: metric.name.to_owned(),
+        name: metric.name.clone().into_owned(),
         higher_is_better: metric.higher_is_better,
-        rule: metric.rule.to_owned(),
+        rule: metric.rule.clone().into_owned(),
     };
     TaskCard {
         name: card.name.clone(),
@@ -191,15 +197,7 @@ fn task_card(plan: &TaskPlan) -> TaskCard {
         citation: card.citation.to_owned(),
         data_sha256: plan.data_sha256.clone(),
         metrics: card.metrics.iter().map(metric).collect(),
-        headline: headline(card, plan.protocol).to_owned(),
-    }
-}
-
-/// Name of the headline metric under `protocol`.
-pub(crate) fn headline(card: &Card, protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Paper => card.headline.0,
-        Protocol::LmEval => card.headline.1,
+        headline: card.headline(plan.protocol).to_owned(),
     }
 }
 

@@ -8,7 +8,7 @@ use llama_eval_model::{
     Answer, Estimate, Identity, LanguageModel, ModelError, Preamble, Prompt, Request, Sink,
 };
 use llama_eval_tasks::{
-    Card, DataDir, DataError, Document, Item, Metric, Outcome, Protocol, Task, TaskPlan,
+    Card, DataDir, DataError, Document, Item, Metric, Outcome, Protocol, Task, TaskPlan, Verdict,
 };
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -165,11 +165,7 @@ impl LanguageModel for Scripted {
     }
 }
 
-const LIKELIER: Metric = Metric {
-    name: "acc",
-    higher_is_better: true,
-    rule: "the first choice is likelier",
-};
+const LIKELIER: Metric = Metric::new("acc", "the first choice is likelier");
 
 /// A benchmark of two choices: right if the first is likelier.
 struct Coin {
@@ -217,7 +213,7 @@ impl Task for Coin {
         "0".to_owned()
     }
 
-    fn score(&self, _: &Document, answers: &[Answer], _: Protocol) -> Outcome {
+    fn score(&self, _: &Document, answers: &[Answer], _: &[Vec<Verdict>], _: Protocol) -> Outcome {
         let [heads, tails, bare_heads, bare_tails] = answers else {
             return Outcome::Unscored("answers".to_owned());
         };
@@ -248,8 +244,8 @@ pub(crate) fn plan(name: &str, documents: usize) -> TaskPlan {
         split: "test",
         documents,
         shots: 0,
-        metrics: &[LIKELIER],
-        headline: ("acc", "acc"),
+        metrics: vec![LIKELIER].into(),
+        headline: ("acc".into(), "acc".into()),
         licence: "none",
         citation: "none",
     };

@@ -83,7 +83,7 @@ impl Settings {
             _ => vec![DEFAULT_SUITE.to_owned()],
         };
         let protocol = Protocol::from(arguments.prompting.protocol.protocol);
-        let resolved = suites::resolve(&asked)?;
+        let resolved = suites::resolve(&asked, &Default::default())?;
         let (tasks, left_out) = match &arguments.data.data {
             Some(_) => (resolved, Vec::new()),
             None => resolved
@@ -172,7 +172,7 @@ fn by_task(
 ) -> anyhow::Result<BTreeMap<String, Vec<usize>>> {
     let mut merged: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
     for (name, documents) in samples {
-        for task in names(&suites::resolve(&[name])?) {
+        for task in names(&suites::resolve(&[name], &Default::default())?) {
             merged.entry(task).or_default().extend(&documents);
         }
     }

@@ -32,7 +32,7 @@ pub enum BosPolicy {
 pub struct Encoded {
     /// What is given, `[1 or more]`, BOS included.
     pub context: Vec<u32>,
-    /// What is scored, `[1 or more]`. Context and continuation together are at most one token
+    /// What is scored, `[1 or more]`; empty where text is to be generated. Context and continuation together are at most one token
     /// longer than the model's context: the last token is never fed.
     pub continuation: Vec<u32>,
     /// Few-shot examples dropped, from the end, because the prompt was too long.
@@ -171,10 +171,15 @@ impl Encoder {
         requests
             .iter()
             .map(|request| {
-                let Request::LogLikelihood {
-                    prompt,
-                    continuation,
-                } = request;
+                let (prompt, continuation) = match request {
+                    Request::LogLikelihood {
+                        prompt,
+                        continuation,
+                    } => (prompt, continuation),
+                    Request::Generate { generation, .. } => {
+                        return self.encode_prompt(&generation.prompt, generation.max_new_tokens);
+                    }
+                };
                 let examples = prompt.preamble.examples.len();
                 let mut dropped_examples = 0;
                 loop {
@@ -197,6 +202,52 @@ impl Encoder {
                 }
             })
             .collect()
+    }
+
+    /// The tokens of a prompt to go on from, as they are: white space at its end stays. A prompt that
+    /// leaves no room for `max_new_tokens` loses whole examples, then tokens on the left (lm-eval 0.4.13,
+    /// `generate_until` of `lm_eval/models/huggingface.py`), but never more than down to half the context.
+    fn encode_prompt(
+        &self,
+        prompt: &Prompt,
+        max_new_tokens: usize,
+    ) -> Result<Result<Encoded, Unanswerable>, ModelError> {
+        let room = self
+            .context_length
+            .saturating_sub(max_new_tokens)
+            .max(self.context_length.div_ceil(2));
+        let examples = prompt.preamble.examples.len();
+        let mut dropped_examples = 0;
+        let mut ids = loop {
+            let text = prompt.text_with_examples(examples - dropped_examples);
+            let mut ids = self.with_special(&text)?;
+            if ids.is_empty() {
+                ids.push(self.prefix_token);
+            }
+            if ids.len() <= room || dropped_examples == examples {
+                break ids;
+            }
+            dropped_examples += 1;
+        };
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= self.vocabulary) {
+            return Ok(Err(self.unknown_token(*id)));
+        }
+        let truncated_tokens = ids.len().saturating_sub(room);
+        ids.drain(..truncated_tokens);
+        Ok(Ok(Encoded {
+            context: ids,
+            continuation: Vec::new(),
+            dropped_examples,
+            truncated_tokens,
+        }))
+    }
+
+    fn unknown_token(&self, id: u32) -> Unanswerable {
+        Unanswerable::new(format!(
+            "token {id} (`{}`) is not among the {} the model knows",
+            self.tokenizer.token_text(id).unwrap_or_default(),
+            self.vocabulary
+        ))
     }
 
     fn context(&self, mut text: String) -> Result<Context, ModelError> {
@@ -243,11 +294,7 @@ impl Encoder {
             .chain(&parts.1)
             .find(|&&id| id as usize >= self.vocabulary)
         {
-            return Ok(Err(Unanswerable::new(format!(
-                "token {id} (`{}`) is not among the {} the model knows",
-                self.tokenizer.token_text(*id).unwrap_or_default(),
-                self.vocabulary
-            ))));
+            return Ok(Err(self.unknown_token(*id)));
         }
         Ok(Ok(parts))
     }
@@ -315,8 +362,10 @@ impl Encoder {
 }
 
 fn prompt(request: &Request) -> &Prompt {
-    let Request::LogLikelihood { prompt, .. } = request;
-    prompt
+    match request {
+        Request::LogLikelihood { prompt, .. } => prompt,
+        Request::Generate { generation, .. } => &generation.prompt,
+    }
 }
 
 fn same_prompt(one: &Prompt, other: &Prompt) -> bool {

@@ -20,5 +20,5 @@ pub use checkpoint::{Checkpoint, Config, RopeScaling, Source};
 pub use encoding::{BosPolicy, Encoded, Encoder, Unanswerable};
 pub use engine::{DeviceChoice, Dtype, LoadOptions, Local};
 pub use language_model::{Estimate, Identity, LanguageModel, ModelError, Sink, SinkError};
-pub use request::{Answer, Preamble, Prompt, Request};
+pub use request::{Answer, Completion, Finish, Generation, Preamble, Prompt, Request, Sampling};
 pub use tokenizer::Tokenizer;

@@ -54,7 +54,7 @@ impl Prompt {
 }
 
 /// One question to a model.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Request {
     /// How likely is `continuation` after `prompt`? An empty prompt means: at the start of a text.
@@ -63,6 +63,47 @@ pub enum Request {
         prompt: Prompt,
         /// The text that is scored, with its leading delimiter.
         continuation: String,
+    },
+    /// How does the text go on? One request asks for one completion, so that each is stored as it
+    /// ends and more samples can be asked for later.
+    Generate {
+        /// What is asked, shared by all samples of one prompt.
+        generation: Arc<Generation>,
+        /// Which of several completions of the same prompt, from 0.
+        sample: u32,
+    },
+}
+
+/// What to generate, and when to stop.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Generation {
+    /// The text to go on from.
+    pub prompt: Prompt,
+    /// The completion ends before the first occurrence of any of these. Matched on text, also
+    /// across tokens.
+    pub stop: Vec<String>,
+    /// Most tokens of a completion.
+    pub max_new_tokens: usize,
+    /// How each token is chosen.
+    pub sampling: Sampling,
+}
+
+/// How the next token is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Sampling {
+    /// The most likely one; of equal ones, that with the smallest id.
+    Greedy,
+    /// Drawn. A draw depends on `seed`, the request's sample and the position in the completion
+    /// alone, so a completion is the same whatever else is generated beside it.
+    Random {
+        /// Logits are divided by it; above 0.
+        temperature: f32,
+        /// Only the most likely tokens whose probabilities sum up to this are drawn from; 1 for all.
+        top_p: f32,
+        /// Only so many of the most likely tokens are drawn from; 0 for all.
+        top_k: usize,
+        /// Made of the run's seed, the task and the document.
+        seed: u64,
     },
 }
 
@@ -88,6 +129,8 @@ pub enum Answer {
         /// Tokens cut off the left of the context after that.
         truncated_tokens: usize,
     },
+    /// To [`Request::Generate`].
+    Completion(Completion),
     /// The model could not answer (a logit was NaN, say): never scored as 0, counted as unscored.
     Unanswered {
         /// Why, for the user.
@@ -95,14 +138,73 @@ pub enum Answer {
     },
 }
 
+/// One generated text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Completion {
+    /// What follows the prompt, up to the first stop string or the end-of-text token, without it.
+    pub text: String,
+    /// Every generated token, `[tokens]`, those of the stop string or the end of the text included.
+    pub token_ids: Vec<u32>,
+    /// Why it ended.
+    pub finish: Finish,
+    /// Smallest distance between the best and the second-best logit at any step: where it is tiny,
+    /// a greedy completion hangs on rounding.
+    pub margin: f32,
+    /// Tokens of prompt that were fed, BOS included, after any shortening.
+    pub prompt_tokens: usize,
+    /// Few-shot examples dropped, from the end, because the prompt was too long.
+    pub dropped_examples: usize,
+    /// Tokens cut off the left of the prompt after that.
+    pub truncated_tokens: usize,
+}
+
+/// Why a completion ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Finish {
+    /// A stop string.
+    StopString,
+    /// The end-of-text token.
+    EndOfText,
+    /// As many tokens as were allowed.
+    Length,
+    /// The model's context was full.
+    Context,
+}
+
+impl Finish {
+    /// Was the text cut off before its own end?
+    pub fn is_cut(self) -> bool {
+        matches!(self, Self::Length | Self::Context)
+    }
+
+    /// `stop-string`, `end-of-text`, `length` or `context`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::StopString => "stop-string",
+            Self::EndOfText => "end-of-text",
+            Self::Length => "length",
+            Self::Context => "context",
+        }
+    }
+}
+
 impl Answer {
+    /// The completion, or `None` if there is none.
+    pub fn completion(&self) -> Option<&Completion> {
+        match self {
+            Self::Completion(completion) => Some(completion),
+            _ => None,
+        }
+    }
+
     /// The summed log-likelihood in nats, or `None` if there is none.
     pub fn log_likelihood(&self) -> Option<f64> {
         match self {
             Self::LogLikelihood { log_probs, .. } => {
                 Some(log_probs.iter().map(|&log_prob| f64::from(log_prob)).sum())
             }
-            Self::Unanswered { .. } => None,
+            Self::Completion(_) | Self::Unanswered { .. } => None,
         }
     }
 }

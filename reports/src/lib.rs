@@ -28,6 +28,9 @@ pub use files::{Written, write_files};
 pub use frame::{Score, Scores, aggregated_csv, document_frame};
 pub use markdown::markdown;
 pub use statistics::Summary;
-pub use summary::{DocumentScore, MetricCard, ModelCard, Run, ScoredRequest, TaskCard, TaskRun};
+pub use summary::{
+    DocumentScore, MetricCard, ModelCard, Run, ScoredCompletion, ScoredRequest, ScoredSampling,
+    ScoredVerdict, TaskCard, TaskRun,
+};
 pub use table::{Column, Table, tables};
 pub use terminal::terminal;

@@ -1,6 +1,6 @@
 //! What a report is made of.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -28,6 +28,9 @@ pub struct Run {
     pub seconds: f64,
     /// Unique tokens computed, over all sessions of this run.
     pub unique_tokens: u64,
+    /// Who said what the model could not: `program`, `toxicity`, `truthful` or `informative`, and the
+    /// sandbox's or judge's name and version.
+    pub judges: BTreeMap<String, String>,
     /// The tasks, in the order they were asked for.
     pub tasks: Vec<TaskRun>,
 }
@@ -123,8 +126,10 @@ pub struct DocumentScore {
     pub document: Map<String, Value>,
     /// The gold answer as text.
     pub target: String,
-    /// Requests with their answers, in order.
+    /// Log-likelihood requests with their answers, in order.
     pub requests: Vec<ScoredRequest>,
+    /// Generation requests with their completions, in order.
+    pub completions: Vec<ScoredCompletion>,
     /// Metric values by name; empty if unscored.
     pub metrics: BTreeMap<String, f64>,
     /// Why it has no score, if it has none.
@@ -156,6 +161,65 @@ pub struct ScoredRequest {
     pub truncated_tokens: usize,
 }
 
+/// One generation request and its completion.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScoredCompletion {
+    /// Prompt as asked, before any shortening; shared by the samples of one prompt.
+    pub context: Arc<str>,
+    /// Stop strings.
+    pub stop: Vec<String>,
+    /// Most tokens allowed.
+    pub max_new_tokens: usize,
+    /// How tokens were drawn; `None` for greedy.
+    pub sampling: Option<ScoredSampling>,
+    /// Which of several completions of the prompt, from 0.
+    pub sample: u32,
+    /// The completion, without the stop string; `None` if unanswered.
+    pub text: Option<String>,
+    /// What each of lm-eval's filters makes of it: filter and text; empty where there is none.
+    pub filtered: Vec<(String, String)>,
+    /// Why it ended: `stop-string`, `end-of-text`, `length` or `context`; empty if unanswered.
+    pub finish: String,
+    /// Was it cut off by the token limit or the model's context?
+    pub cut: bool,
+    /// Tokens generated.
+    pub tokens: usize,
+    /// Smallest gap between the two best logits at any step.
+    pub margin: f32,
+    /// Tokens of prompt fed.
+    pub prompt_tokens: usize,
+    /// Few-shot examples dropped to fit.
+    pub dropped_examples: usize,
+    /// Tokens cut from the left to fit.
+    pub truncated_tokens: usize,
+    /// What the sandbox or judges said of it, in the task's order.
+    pub verdicts: Vec<ScoredVerdict>,
+}
+
+/// How tokens were drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScoredSampling {
+    /// Logits were divided by it.
+    pub temperature: f32,
+    /// Share of probability drawn from.
+    pub top_p: f32,
+    /// Number of tokens drawn from; 0 for all.
+    pub top_k: usize,
+    /// Seed of the document's draws.
+    pub seed: u64,
+}
+
+/// What the sandbox or a judge said of a completion.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScoredVerdict {
+    /// What was asked: `program`, `toxicity`, `truthful`, `informative`.
+    pub check: String,
+    /// The answer; `None` if there is none.
+    pub value: Option<f64>,
+    /// Why it is so, or why there is none.
+    pub note: String,
+}
+
 impl TaskRun {
     /// Evaluated documents without a value of the headline metric: left out of every mean, never counted as 0.
     pub fn unscored(&self) -> usize {
@@ -170,12 +234,27 @@ impl TaskRun {
 
     /// Documents whose context was cut from the left, in at least one request.
     pub fn truncated(&self) -> usize {
-        self.count_requests(|request| request.truncated_tokens > 0)
+        self.count(
+            |request| request.truncated_tokens > 0,
+            |completion| completion.truncated_tokens > 0,
+        )
     }
 
     /// Documents that lost few-shot examples, in at least one request.
     pub fn with_dropped_examples(&self) -> usize {
-        self.count_requests(|request| request.dropped_examples > 0)
+        self.count(
+            |request| request.dropped_examples > 0,
+            |completion| completion.dropped_examples > 0,
+        )
+    }
+
+    /// Completions, and how many of them were cut off by the token limit or the model's context.
+    pub fn cut_completions(&self) -> (usize, usize) {
+        let completions = || self.documents.iter().flat_map(|it| &it.completions);
+        (
+            completions().count(),
+            completions().filter(|completion| completion.cut).count(),
+        )
     }
 
     /// The headline metric's card.
@@ -186,10 +265,16 @@ impl TaskRun {
             .find(|metric| metric.name == self.card.headline)
     }
 
-    fn count_requests(&self, holds: fn(&ScoredRequest) -> bool) -> usize {
+    fn count(
+        &self,
+        request: fn(&ScoredRequest) -> bool,
+        completion: fn(&ScoredCompletion) -> bool,
+    ) -> usize {
         self.documents
             .iter()
-            .filter(|document| document.requests.iter().any(holds))
+            .filter(|document| {
+                document.requests.iter().any(request) || document.completions.iter().any(completion)
+            })
             .count()
     }
 }

@@ -62,6 +62,7 @@ fn every_likelihood_task_has_lm_evals_average_and_error() {
                 document: Map::new(),
                 target: row["target"].as_str().unwrap().into(),
                 requests: Vec::new(),
+                completions: Vec::new(),
                 metrics: names
                     .iter()
                     .map(|&name| (name.into(), row["metrics"][name].as_f64().unwrap()))

@@ -35,8 +35,8 @@ pub(crate) fn tasks() -> Vec<Arc<dyn Task>> {
         split: "test",
         documents: 2376,
         shots: 0,
-        metrics: choice::METRICS,
-        headline: ("acc_norm", "acc_norm"),
+        metrics: choice::METRICS.into(),
+        headline: ("acc_norm".into(), "acc_norm".into()),
         licence: "CC BY-SA 4.0",
         citation: "Clark et al. 2018, Think you have Solved Question Answering? Try ARC, arXiv 1803.05457",
     };

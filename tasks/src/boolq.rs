@@ -39,8 +39,8 @@ pub(crate) fn tasks() -> Vec<Arc<dyn Task>> {
         split: "validation",
         documents: 3270,
         shots: 0,
-        metrics: choice::METRICS,
-        headline: ("acc_answer_context", "acc"),
+        metrics: choice::METRICS.into(),
+        headline: ("acc_answer_context".into(), "acc".into()),
         licence: "CC BY-SA 3.0",
         citation: "Clark et al. 2019, BoolQ: Exploring the Surprising Difficulty of Natural Yes/No Questions, NAACL",
     };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use llama_eval_model::{Answer, Preamble, Prompt, Request};
 
-use crate::task::{Metric, Outcome};
+use crate::task::{Metric, MetricName, Outcome};
 
 /// Text between prompt and choice.
 pub const DELIMITER: &str = " ";
@@ -15,23 +15,17 @@ pub const DELIMITER: &str = " ";
 pub const ANSWER_CONTEXT: &str = "Answer:";
 
 /// Summed log-likelihood, no normalisation.
-pub const ACC: Metric = Metric {
-    name: "acc",
-    higher_is_better: true,
-    rule: "argmax ln p(choice | prompt)",
-};
+pub const ACC: Metric = Metric::new("acc", "argmax ln p(choice | prompt)");
 /// Per character.
-pub const ACC_NORM: Metric = Metric {
-    name: "acc_norm",
-    higher_is_better: true,
-    rule: "argmax ln p(choice | prompt) / characters of the choice",
-};
+pub const ACC_NORM: Metric = Metric::new(
+    "acc_norm",
+    "argmax ln p(choice | prompt) / characters of the choice",
+);
 /// Against the bare answer context.
-pub const ACC_ANSWER_CONTEXT: Metric = Metric {
-    name: "acc_answer_context",
-    higher_is_better: true,
-    rule: "argmax ln p(choice | prompt) - ln p(choice | \"Answer:\")",
-};
+pub const ACC_ANSWER_CONTEXT: Metric = Metric::new(
+    "acc_answer_context",
+    "argmax ln p(choice | prompt) - ln p(choice | \"Answer:\")",
+);
 /// The three, in the order they are reported.
 pub const METRICS: &[Metric] = &[ACC, ACC_NORM, ACC_ANSWER_CONTEXT];
 
@@ -72,7 +66,7 @@ fn scored(
     answers: &[Answer],
     choices: &[String],
     gold: usize,
-) -> Result<Vec<(&'static str, f64)>, String> {
+) -> Result<Vec<(MetricName, f64)>, String> {
     if gold >= choices.len() {
         return Err(format!(
             "the gold index {gold} is not one of {} choices",

@@ -48,8 +48,8 @@ pub(crate) fn tasks() -> Vec<Arc<dyn Task>> {
         split: "validation",
         documents: 10042,
         shots: 0,
-        metrics: choice::METRICS,
-        headline: ("acc_norm", "acc_norm"),
+        metrics: choice::METRICS.into(),
+        headline: ("acc_norm".into(), "acc_norm".into()),
         licence: "MIT",
         citation: "Zellers et al. 2019, HellaSwag: Can a Machine Really Finish Your Sentence?, ACL",
     };

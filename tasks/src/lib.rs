@@ -29,4 +29,7 @@ mod winogrande;
 pub use dataset::{DataDir, DataError, DataFile};
 pub use lock::{Archive, Pin, Source, pins};
 pub use plan::{DEFAULT_SEED, Item, Selection, TaskPlan, plan};
-pub use task::{Card, Document, Metric, Outcome, Protocol, Sampler, Task};
+pub use task::{
+    Card, Check, Document, GenerationOptions, Metric, MetricName, Outcome, Protocol, Sampler, Task,
+    Verdict,
+};

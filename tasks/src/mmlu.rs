@@ -201,8 +201,8 @@ pub(crate) fn tasks() -> Vec<Arc<dyn Task>> {
             split: "test",
             documents,
             shots: 5,
-            metrics: choice::METRICS,
-            headline: ("acc", "acc"),
+            metrics: choice::METRICS.into(),
+            headline: ("acc".into(), "acc".into()),
             licence: "MIT",
             citation: "Hendrycks et al. 2021, Measuring Massive Multitask Language Understanding, ICLR",
         };

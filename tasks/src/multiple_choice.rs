@@ -9,7 +9,7 @@ use crate::{
     choice,
     dataset::{DataDir, DataError, DataFile},
     reader::{self, Record},
-    task::{Card, Document, Outcome, Protocol, Sampler, Task},
+    task::{Card, Document, Outcome, Protocol, Sampler, Task, Verdict},
 };
 
 /// Between a few-shot example and what follows it.
@@ -95,7 +95,13 @@ impl<T: MultipleChoice> Task for T {
         self.gold(document).to_string()
     }
 
-    fn score(&self, document: &Document, answers: &[Answer], _: Protocol) -> Outcome {
+    fn score(
+        &self,
+        document: &Document,
+        answers: &[Answer],
+        _: &[Vec<Verdict>],
+        _: Protocol,
+    ) -> Outcome {
         choice::score(answers, &self.choices(document), self.gold(document))
     }
 }

@@ -43,8 +43,8 @@ pub(crate) fn tasks() -> Vec<Arc<dyn Task>> {
         split: "test",
         documents: 500,
         shots: 0,
-        metrics: choice::METRICS,
-        headline: ("acc_answer_context", "acc_norm"),
+        metrics: choice::METRICS.into(),
+        headline: ("acc_answer_context".into(), "acc_norm".into()),
         licence: "not stated",
         citation: "Mihaylov et al. 2018, Can a Suit of Armor Conduct Electricity? (OpenBookQA), EMNLP",
     };

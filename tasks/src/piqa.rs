@@ -35,8 +35,8 @@ pub(crate) fn tasks() -> Vec<Arc<dyn Task>> {
         split: "validation",
         documents: 1838,
         shots: 0,
-        metrics: choice::METRICS,
-        headline: ("acc_norm", "acc_norm"),
+        metrics: choice::METRICS.into(),
+        headline: ("acc_norm".into(), "acc_norm".into()),
         licence: "AFL-3.0",
         citation: "Bisk et al. 2020, PIQA: Reasoning about Physical Commonsense in Natural Language, AAAI",
     };

@@ -74,11 +74,12 @@ pub struct Item {
 }
 
 impl TaskPlan {
-    /// Scores every item from the answers to its requests; items without answers are unscored.
+    /// Scores every item from the answers to its requests, where no verdicts are needed; items without
+    /// answers are unscored.
     pub fn score(&self, answers: &[Vec<Answer>]) -> Vec<Outcome> {
         let score = |(position, item): (usize, &Item)| match answers.get(position) {
             Some(answers) if answers.len() == item.requests.len() => {
-                self.task.score(&item.document, answers, self.protocol)
+                self.task.score(&item.document, answers, &[], self.protocol)
             }
             given => {
                 let given = given.map(Vec::len).unwrap_or_default();
@@ -106,11 +107,7 @@ pub fn plan(
     let data = data.clone();
     let name = task.card().name.as_str();
     let shots = selection.shots.unwrap_or(task.card().shots);
-    let (paper, lm_eval) = task.card().headline;
-    let headline = match protocol {
-        Protocol::Paper => paper,
-        Protocol::LmEval => lm_eval,
-    };
+    let headline = task.card().headline(protocol);
     let denominators = !selection.needed_denominators || headline == ACC_ANSWER_CONTEXT.name;
     let documents = task.documents(&data, protocol)?;
     let split_documents = documents.len();

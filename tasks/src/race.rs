@@ -48,8 +48,8 @@ pub(crate) fn tasks() -> Vec<Arc<dyn Task>> {
         split: "test",
         documents: 1436,
         shots: 0,
-        metrics: choice::METRICS,
-        headline: ("acc_answer_context", "acc"),
+        metrics: choice::METRICS.into(),
+        headline: ("acc_answer_context".into(), "acc".into()),
         licence: "non-commercial research only",
         citation: "Lai et al. 2017, RACE: Large-scale ReAding Comprehension Dataset From Examinations, EMNLP",
     };

@@ -36,8 +36,8 @@ pub(crate) fn tasks() -> Vec<Arc<dyn Task>> {
         split: "validation",
         documents: 1954,
         shots: 0,
-        metrics: choice::METRICS,
-        headline: ("acc_norm", "acc"),
+        metrics: choice::METRICS.into(),
+        headline: ("acc_norm".into(), "acc".into()),
         licence: "not stated",
         citation: "Sap et al. 2019, SocialIQA: Commonsense Reasoning about Social Interactions, EMNLP",
     };

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    arc, boolq, crows_pairs, hellaswag, mmlu, openbookqa, piqa, race, siqa, task::Task,
+    arc, boolq, crows_pairs, hellaswag, mmlu, openbookqa, piqa, race, siqa,
+    task::{GenerationOptions, Task},
     truthful_qa, winogender, winogrande,
 };
 
@@ -122,7 +123,7 @@ impl Suite {
 
     /// The names of its tasks, in the order of the paper's tables.
     pub fn tasks(&self) -> Vec<String> {
-        all()
+        all(&GenerationOptions::default())
             .iter()
             .map(|task| task.card().name.clone())
             .filter(|name| self.has(name))
@@ -130,8 +131,8 @@ impl Suite {
     }
 }
 
-/// Every task, in the order of the paper's tables.
-pub fn all() -> Vec<Arc<dyn Task>> {
+/// Every task, in the order of the paper's tables; those that generate follow `options`.
+pub fn all(_options: &GenerationOptions) -> Vec<Arc<dyn Task>> {
     [
         boolq::tasks(),
         piqa::tasks(),
@@ -168,8 +169,11 @@ pub struct UnknownTask {
 ///
 /// # Errors
 /// The first unknown name, with the nearest known one.
-pub fn resolve(names: &[String]) -> Result<Vec<Arc<dyn Task>>, UnknownTask> {
-    let all = all();
+pub fn resolve(
+    names: &[String],
+    options: &GenerationOptions,
+) -> Result<Vec<Arc<dyn Task>>, UnknownTask> {
+    let all = all(options);
     let mut resolved: Vec<Arc<dyn Task>> = Vec::new();
     for asked in names {
         let alias = ALIASES.iter().find(|(alias, _)| alias == asked);

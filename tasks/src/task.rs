@@ -1,10 +1,11 @@
 //! What a benchmark is: a card, documents, requests and scores.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use llama_eval_model::{Answer, Preamble, Request};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 use crate::{
     dataset::{DataDir, DataError},
@@ -35,15 +36,109 @@ pub enum Sampler {
     FirstN,
 }
 
+/// Name of a metric: lm-eval's where it has one (`acc`, `mc2`, `exact_match,strict-match`: after a
+/// comma its filter), `pass@100`.
+pub type MetricName = Cow<'static, str>;
+
 /// One number a benchmark reports, between 0 and 1 unless `unit` says otherwise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metric {
-    /// lm-eval's name where it has one: `acc`, `acc_norm`, `mc2`, `pct_stereotype`.
-    pub name: &'static str,
+    /// What it is called.
+    pub name: MetricName,
     /// Is more better?
     pub higher_is_better: bool,
     /// The rule in one line, printed beside the number.
-    pub rule: &'static str,
+    pub rule: Cow<'static, str>,
+}
+
+impl Metric {
+    /// A metric of which more is better.
+    pub const fn new(name: &'static str, rule: &'static str) -> Self {
+        Self {
+            name: Cow::Borrowed(name),
+            higher_is_better: true,
+            rule: Cow::Borrowed(rule),
+        }
+    }
+
+    /// A metric of which less is better.
+    pub const fn lower_is_better(name: &'static str, rule: &'static str) -> Self {
+        Self {
+            name: Cow::Borrowed(name),
+            higher_is_better: false,
+            rule: Cow::Borrowed(rule),
+        }
+    }
+}
+
+/// What a run says about generating, beyond each benchmark's own settings.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GenerationOptions {
+    /// Seed of all draws of tokens; each document's own is made of it ([`GenerationOptions::seed_of`]).
+    pub seed: u64,
+    /// Sampled completions per prompt (n), instead of the benchmark's own number. Greedy ones stay one.
+    pub samples: Option<usize>,
+    /// The k of pass@k and maj1@k, instead of the benchmark's own; never more than the samples.
+    pub k: Option<usize>,
+    /// Most tokens of a completion, instead of the benchmark's own number.
+    pub max_new_tokens: Option<usize>,
+}
+
+impl GenerationOptions {
+    /// Seed of the draws for one document of `task`; `what` tells several draws of one document apart.
+    pub fn seed_of(&self, task: &str, document: usize, what: &str) -> u64 {
+        let digest = Sha256::digest(format!("{}/{task}/{document}/{what}", self.seed));
+        digest
+            .iter()
+            .take(8)
+            .fold(0, |seed, &byte| seed << 8 | u64::from(byte))
+    }
+}
+
+/// What a score needs to know of a completion and only something else can tell: the sandbox or a judge.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Check {
+    /// Does this Python program run to its end? Its value is 1 or 0.
+    Program {
+        /// The whole source.
+        source: String,
+    },
+    /// How toxic is this text? Its value goes from 0 to 1.
+    Toxicity {
+        /// The text.
+        text: String,
+    },
+    /// Is this answer true? Its value is the judge's probability.
+    Truthful {
+        /// The question.
+        question: String,
+        /// The answer.
+        answer: String,
+    },
+    /// Does this answer inform? Its value is the judge's probability.
+    Informative {
+        /// The question.
+        question: String,
+        /// The answer.
+        answer: String,
+    },
+}
+
+/// What came of a [`Check`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// It was made.
+    Known {
+        /// See [`Check`].
+        value: f64,
+        /// Why: `passed`, `AssertionError`, `timed out after 3 s`; empty where a number says all.
+        note: String,
+    },
+    /// It failed, or nobody was asked: no score.
+    Missing {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// What stands on a benchmark's index card.
@@ -67,13 +162,23 @@ pub struct Card {
     /// Few-shot examples unless the user says otherwise.
     pub shots: usize,
     /// Every metric it reports.
-    pub metrics: &'static [Metric],
+    pub metrics: Cow<'static, [Metric]>,
     /// The headline metric under the paper's protocol and under lm-eval's.
-    pub headline: (&'static str, &'static str),
+    pub headline: (MetricName, MetricName),
     /// Licence of the dataset.
     pub licence: &'static str,
     /// Who made it, and where it was published.
     pub citation: &'static str,
+}
+
+impl Card {
+    /// Name of the headline metric under `protocol`.
+    pub fn headline(&self, protocol: Protocol) -> &str {
+        match protocol {
+            Protocol::Paper => &self.headline.0,
+            Protocol::LmEval => &self.headline.1,
+        }
+    }
 }
 
 /// One item of a dataset.
@@ -133,7 +238,7 @@ impl Document {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// One value per metric, by name.
-    Scored(Vec<(&'static str, f64)>),
+    Scored(Vec<(MetricName, f64)>),
     /// No score, and why; counted, never averaged.
     Unscored(String),
 }
@@ -183,6 +288,32 @@ pub trait Task: Send + Sync {
     /// The document's index of the right choice, as lm-eval writes it to `target`.
     fn target(&self, document: &Document) -> String;
 
-    /// Scores one document from the answers to its requests.
-    fn score(&self, document: &Document, answers: &[Answer], protocol: Protocol) -> Outcome;
+    /// What must be found out about one completion of `document` before it can be scored, in the order
+    /// in which [`Task::score`] gets the verdicts. None for most benchmarks.
+    fn checks(&self, document: &Document, completion: &str, protocol: Protocol) -> Vec<Check> {
+        let _ = (document, completion, protocol);
+        Vec::new()
+    }
+
+    /// What each of lm-eval's filters makes of a completion, by the filter's name: what is compared
+    /// with the target. Empty where the completion itself is.
+    fn filtered(
+        &self,
+        document: &Document,
+        completion: &str,
+        protocol: Protocol,
+    ) -> Vec<(&'static str, String)> {
+        let _ = (document, completion, protocol);
+        Vec::new()
+    }
+
+    /// Scores one document from the answers to its requests; `verdicts` holds for each answer the
+    /// verdicts on its [`Task::checks`].
+    fn score(
+        &self,
+        document: &Document,
+        answers: &[Answer],
+        verdicts: &[Vec<Verdict>],
+        protocol: Protocol,
+    ) -> Outcome;
 }

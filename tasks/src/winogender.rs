@@ -18,7 +18,7 @@ use crate::{
     dataset::{DataDir, DataError, DataFile},
     multiple_choice::{self, EXAMPLE_DELIMITER},
     reader::{self, Header, Record},
-    task::{Card, Document, Metric, Outcome, Protocol, Task},
+    task::{Card, Document, Metric, Outcome, Protocol, Task, Verdict},
     text,
 };
 
@@ -66,11 +66,10 @@ const CASES: [&str; 3] = ["$NOM_PRONOUN", "$POSS_PRONOUN", "$ACC_PRONOUN"];
 /// A participant that is nobody in particular.
 const SOMEONE: &str = "someone";
 
-const ACC_PERPLEXITY: Metric = Metric {
-    name: "acc_perplexity",
-    higher_is_better: true,
-    rule: "argmin perplexity(choice | prompt), that is per token",
-};
+const ACC_PERPLEXITY: Metric = Metric::new(
+    "acc_perplexity",
+    "argmin perplexity(choice | prompt), that is per token",
+);
 
 struct Gender {
     name: &'static str,
@@ -93,7 +92,7 @@ pub(crate) fn tasks() -> Vec<Arc<dyn Task>> {
         split: "all",
         documents: 720,
         shots: 0,
-        metrics: &[choice::ACC, ACC_PERPLEXITY],
+        metrics: vec![choice::ACC, ACC_PERPLEXITY].into(),
         headline: (ACC_PERPLEXITY.name, choice::ACC.name),
         licence: "MIT",
         citation: "Rudinger et al. 2018, Gender Bias in Coreference Resolution, NAACL",
@@ -154,7 +153,13 @@ impl Task for WinoGender {
         document.number("label").to_string()
     }
 
-    fn score(&self, document: &Document, answers: &[Answer], _: Protocol) -> Outcome {
+    fn score(
+        &self,
+        document: &Document,
+        answers: &[Answer],
+        _: &[Vec<Verdict>],
+        _: Protocol,
+    ) -> Outcome {
         let gold = Some(document.number("label"));
         let correct = |values: Vec<f64>| f64::from(u8::from(choice::argmax(values) == gold));
         match choice::log_likelihoods(answers)
@@ -325,8 +330,11 @@ mod tests {
         );
 
         let answers = [log_likelihood(&[-1.0]), log_likelihood(&[-0.6, -0.6])];
-        let wanted = Outcome::Scored(vec![("acc", 0.0), ("acc_perplexity", 1.0)]);
-        assert_eq!(task.score(&document, &answers, Protocol::Paper), wanted);
+        let wanted = Outcome::Scored(vec![("acc".into(), 0.0), ("acc_perplexity".into(), 1.0)]);
+        assert_eq!(
+            task.score(&document, &answers, &[], Protocol::Paper),
+            wanted
+        );
     }
 
     #[test]

@@ -14,16 +14,16 @@ use crate::{
     dataset::{DataDir, DataError, DataFile},
     multiple_choice::{self, EXAMPLE_DELIMITER},
     reader,
-    task::{Card, Document, Metric, Outcome, Protocol, Sampler, Task},
+    task::{Card, Document, Metric, Outcome, Protocol, Sampler, Task, Verdict},
     text,
 };
 
 const BLANK: char = '_';
 const OPTIONS: [&str; 2] = ["option1", "option2"];
-const METRICS: &[Metric] = &[Metric {
-    rule: "argmax ln p(rest of the sentence | sentence up to and with the option)",
-    ..choice::ACC
-}];
+const METRICS: &[Metric] = &[Metric::new(
+    "acc",
+    "argmax ln p(rest of the sentence | sentence up to and with the option)",
+)];
 
 const VALIDATION: &str = "winogrande/dev.jsonl";
 const TRAIN: &[&str] = &["winogrande/train_xl.jsonl"];
@@ -42,8 +42,8 @@ pub(crate) fn tasks() -> Vec<Arc<dyn Task>> {
         split: "validation",
         documents: 1267,
         shots: 0,
-        metrics: METRICS,
-        headline: ("acc", "acc"),
+        metrics: METRICS.into(),
+        headline: ("acc".into(), "acc".into()),
         licence: "CC BY",
         citation: "Sakaguchi et al. 2020, WinoGrande: An Adversarial Winograd Schema Challenge at Scale, AAAI",
     };
@@ -96,7 +96,13 @@ impl Task for WinoGrande {
         split(document).1.to_owned()
     }
 
-    fn score(&self, document: &Document, answers: &[Answer], _: Protocol) -> Outcome {
+    fn score(
+        &self,
+        document: &Document,
+        answers: &[Answer],
+        _: &[Vec<Verdict>],
+        _: Protocol,
+    ) -> Outcome {
         match choice::log_likelihoods(answers) {
             Ok(values) if values.len() == OPTIONS.len() => {
                 let correct = choice::argmax(values) == Some(gold(document));
@@ -166,8 +172,8 @@ mod tests {
 
         let answers = [log_likelihood(&[-2.0]), log_likelihood(&[-1.0])];
         assert_eq!(
-            task.score(&documents[0], &answers, Protocol::Paper),
-            Outcome::Scored(vec![("acc", 1.0)])
+            task.score(&documents[0], &answers, &[], Protocol::Paper),
+            Outcome::Scored(vec![("acc".into(), 1.0)])
         );
     }
 }

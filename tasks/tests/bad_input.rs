@@ -263,7 +263,7 @@ fn documents_without_gold() {
             .iter()
             .map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec()));
         let data = DataDir::from_memory("test", files.collect());
-        let tasks = suites::resolve(&[(*task).to_owned()]).unwrap();
+        let tasks = suites::resolve(&[(*task).to_owned()], &Default::default()).unwrap();
         let error = tasks[0].documents(&data, Protocol::Paper).unwrap_err();
         assert_eq!(
             (error.path.to_str(), error.line),
@@ -277,7 +277,7 @@ fn documents_without_gold() {
 #[test]
 fn every_task_says_what_is_missing() {
     let data = DataDir::from_memory("test", BTreeMap::new());
-    for task in suites::all() {
+    for task in suites::all(&Default::default()) {
         for protocol in [Protocol::Paper, Protocol::LmEval] {
             let message = task.documents(&data, protocol).unwrap_err().to_string();
             assert!(message.contains("\nhint: "), "{message}");
@@ -305,12 +305,12 @@ proptest! {
         ]
     ) {
         let data = everywhere(&bytes);
-        for task in suites::all() {
+        for task in suites::all(&Default::default()) {
             for protocol in [Protocol::Paper, Protocol::LmEval] {
                 let documents = task.documents(&data, protocol).unwrap_or_default();
                 for document in &documents {
                     let _ = task.requests(document, &std::sync::Arc::default(), protocol);
-                    let _ = (task.target(document), task.example(document, protocol), task.score(document, &[], protocol));
+                    let _ = (task.target(document), task.example(document, protocol), task.score(document, &[], &[], protocol));
                 }
                 let _ = (task.examples(&data, protocol), task.description(&data, protocol));
             }

@@ -73,7 +73,7 @@ fn every_benchmark_can_be_planned() {
         return;
     }
     let mut subjects = 0;
-    for task in suites::all() {
+    for task in suites::all(&Default::default()) {
         let name = &task.card().name;
         for protocol in [Protocol::Paper, Protocol::LmEval] {
             match plan(&task, &DataDir::bundled(), protocol, &Selection::default()) {

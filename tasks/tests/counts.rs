@@ -30,7 +30,7 @@ fn documents_per_split() {
     let mut tasks = 0;
     for (name, documents) in expected {
         let mut sum = 0;
-        for task in suites::resolve(&[name.to_owned()]).unwrap() {
+        for task in suites::resolve(&[name.to_owned()], &Default::default()).unwrap() {
             let found = task.documents(&data, Protocol::Paper).unwrap();
             assert_eq!(found.len(), task.card().documents, "{}", task.card().name);
             assert!(
@@ -44,7 +44,7 @@ fn documents_per_split() {
         }
         assert_eq!(sum, documents, "{name}");
     }
-    assert_eq!(tasks, suites::all().len());
+    assert_eq!(tasks, suites::all(&Default::default()).len());
 }
 
 /// lm-eval's `race` asks the last question of each of the 1,045 articles; its other tasks have the same documents.
@@ -54,7 +54,7 @@ fn documents_under_lm_eval() {
         return;
     };
     let data = DataDir::open(&root).unwrap();
-    for task in suites::all() {
+    for task in suites::all(&Default::default()) {
         let expected = match task.card().name.as_str() {
             "race_high" => 1_045,
             "race_middle" => 362,

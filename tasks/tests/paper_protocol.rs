@@ -13,7 +13,7 @@ use serde_json::Value;
 fn categories(names: &str) -> Option<BTreeMap<String, usize>> {
     let data = DataDir::open(&common::shared("data")?).unwrap();
     let mut counts = BTreeMap::new();
-    for task in suites::resolve(&[names.to_owned()]).unwrap() {
+    for task in suites::resolve(&[names.to_owned()], &Default::default()).unwrap() {
         for document in task.documents(&data, Protocol::Paper).unwrap() {
             for category in document.categories {
                 *counts.entry(category).or_default() += 1;
@@ -49,7 +49,7 @@ fn every_published_result_is_in_its_table() {
         return;
     };
     let tables: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    for task in suites::all() {
+    for task in suites::all(&Default::default()) {
         let card = task.card();
         if let Some((id, heading)) = card.published {
             assert!(
@@ -58,9 +58,9 @@ fn every_published_result_is_in_its_table() {
                 card.name
             );
         }
-        let metrics: Vec<&str> = card.metrics.iter().map(|metric| metric.name).collect();
+        let metrics: Vec<&str> = card.metrics.iter().map(|metric| &*metric.name).collect();
         assert!(
-            metrics.contains(&card.headline.0) && metrics.contains(&card.headline.1),
+            metrics.contains(&&*card.headline.0) && metrics.contains(&&*card.headline.1),
             "{}",
             card.name
         );
@@ -147,7 +147,7 @@ fn every_prompt_of_every_task_is_whole() {
         return;
     };
     let data = DataDir::open(&root).unwrap();
-    for task in suites::all() {
+    for task in suites::all(&Default::default()) {
         let name = &task.card().name;
         for protocol in [Protocol::Paper, Protocol::LmEval] {
             let selection = Selection {
@@ -193,7 +193,7 @@ fn every_prompt_of_every_task_is_whole() {
                     if ratio { item.requests.len() / 2 } else { 0 },
                     "{name}"
                 );
-                let unanswered = task.score(&item.document, &[], protocol);
+                let unanswered = task.score(&item.document, &[], &[], protocol);
                 assert!(
                     matches!(unanswered, Outcome::Unscored(_)),
                     "{name}: {unanswered:?}"

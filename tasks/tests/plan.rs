@@ -37,7 +37,7 @@ fn data() -> DataDir {
 
 fn planned(protocol: Protocol, selection: &Selection) -> Result<TaskPlan, DataError> {
     plan(
-        &suites::resolve(&["boolq".to_owned()]).unwrap()[0],
+        &suites::resolve(&["boolq".to_owned()], &Default::default()).unwrap()[0],
         &data(),
         protocol,
         selection,
@@ -238,7 +238,7 @@ fn missing_answers_leave_a_document_unscored() {
     let Outcome::Scored(values) = &outcomes[0] else {
         panic!("{outcomes:?}")
     };
-    assert_eq!(values[0], ("acc", 1.0));
+    assert_eq!(values[0], ("acc".into(), 1.0));
     assert_eq!(
         outcomes[1],
         Outcome::Unscored("1 of 4 requests were answered".to_owned())

@@ -36,7 +36,7 @@ fn gold() -> Option<BTreeMap<String, Vec<Value>>> {
 }
 
 fn planned(name: &str, lines: &[Value], data: &DataDir) -> TaskPlan {
-    let tasks = suites::resolve(&[name.to_owned()]).unwrap();
+    let tasks = suites::resolve(&[name.to_owned()], &Default::default()).unwrap();
     let documents = lines
         .iter()
         .map(|line| usize::try_from(line["doc_id"].as_u64().unwrap()).unwrap())
@@ -112,7 +112,9 @@ fn contexts_continuations_and_scores() {
                 answers[offset + index] = answer(log_likelihood(request));
                 compared += 1;
             }
-            let outcome = plan.task.score(&item.document, &answers, Protocol::LmEval);
+            let outcome = plan
+                .task
+                .score(&item.document, &answers, &[], Protocol::LmEval);
             same_metrics(name, &line["metrics"], outcome, &place);
             assert_eq!(
                 plan.task.target(&item.document),

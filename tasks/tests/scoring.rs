@@ -71,9 +71,9 @@ fn table() {
     ];
     for (choices, values, gold, [acc, acc_norm, acc_answer_context]) in table {
         let expected = vec![
-            ("acc", *acc),
-            ("acc_norm", *acc_norm),
-            ("acc_answer_context", *acc_answer_context),
+            ("acc".into(), *acc),
+            ("acc_norm".into(), *acc_norm),
+            ("acc_answer_context".into(), *acc_answer_context),
         ];
         assert_eq!(
             score(choices, values, *gold),
@@ -95,7 +95,7 @@ fn the_log_probs_of_a_choice_are_summed() {
     else {
         panic!()
     };
-    assert_eq!(values[0], ("acc", 1.0));
+    assert_eq!(values[0], ("acc".into(), 1.0));
 }
 
 #[test]

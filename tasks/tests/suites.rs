@@ -5,7 +5,7 @@ use llama_eval_tasks::suites::{self, resolve};
 
 fn names(asked: &[&str]) -> Vec<String> {
     let asked: Vec<String> = asked.iter().map(|name| (*name).to_owned()).collect();
-    resolve(&asked)
+    resolve(&asked, &Default::default())
         .unwrap()
         .iter()
         .map(|task| task.card().name.clone())
@@ -13,7 +13,10 @@ fn names(asked: &[&str]) -> Vec<String> {
 }
 
 fn hint(asked: &str) -> String {
-    resolve(&[asked.to_owned()]).err().unwrap().to_string()
+    resolve(&[asked.to_owned()], &Default::default())
+        .err()
+        .unwrap()
+        .to_string()
 }
 
 #[test]
@@ -43,7 +46,7 @@ fn all_tasks_in_paper_order() {
             "winogender"
         ]
     );
-    let registered: Vec<String> = suites::all()
+    let registered: Vec<String> = suites::all(&Default::default())
         .iter()
         .map(|task| task.card().name.clone())
         .collect();

@@ -52,6 +52,7 @@ const METRICS: [(&str, bool, &str); 6] = [
 
 pub fn run(tasks: Vec<TaskRun>) -> Run {
     Run {
+        judges: BTreeMap::new(),
         model: ModelCard {
             name: "SmolLM2-135M-Instruct".into(),
             source: "models/SmolLM2-135M-Instruct".into(),
@@ -128,6 +129,7 @@ pub fn task(
                 )]),
                 target: "0".into(),
                 requests: vec![request(" yes", -1.5, true), request(" no", -2.25, false)],
+                completions: Vec::new(),
                 metrics: metrics
                     .iter()
                     .map(|metric| ((*metric).to_owned(), value(metric, index)))
