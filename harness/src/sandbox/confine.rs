@@ -66,8 +66,10 @@ pub(super) fn become_interpreter(
         limits,
         interpreter,
     } = setup;
-    set_pdeathsig(Signal::SIGKILL).map_err(|error| format!("cannot tie the program to init: {error}"))?;
-    let numbers = connect(ends, limits).map_err(|error| format!("cannot set descriptors up: {error}"))?;
+    set_pdeathsig(Signal::SIGKILL)
+        .map_err(|error| format!("cannot tie the program to init: {error}"))?;
+    let numbers =
+        connect(ends, limits).map_err(|error| format!("cannot set descriptors up: {error}"))?;
     reset_signals().map_err(|error| format!("cannot reset signals: {error}"))?;
     limit(limits, *isolation).map_err(|error| format!("cannot set a limit: {error}"))?;
     drop_capabilities(*isolation).map_err(|error| format!("cannot drop capabilities: {error}"))?;
@@ -106,15 +108,21 @@ pub(super) fn become_interpreter(
             .and_then(|filters| filters.apply())
             .map_err(failed)?,
     }
-    execve(&path, &arguments, &environment)
-        .map_err(|error| format!("cannot start `{}`: {error}", interpreter.executable.display()))
+    execve(&path, &arguments, &environment).map_err(|error| {
+        format!(
+            "cannot start `{}`: {error}",
+            interpreter.executable.display()
+        )
+    })
 }
 
 /// Puts descriptors in their places; the numbers of source, token and report differ from program to program.
 fn connect(ends: &Ends, limits: &Limits) -> Result<[i32; 3], String> {
     let null = File::open("/dev/null").map_err(|error| format!("/dev/null: {error}"))?;
     let duplicate = |end: &OwnedFd| -> Result<i32, String> {
-        let span = u32::try_from(limits.open_files.saturating_sub(16)).unwrap_or(8).max(8);
+        let span = u32::try_from(limits.open_files.saturating_sub(16))
+            .unwrap_or(8)
+            .max(8);
         let random = getrandom::u32().map_err(|error| error.to_string())?;
         let least = 3 + (random % span) as i32;
         fcntl(end.as_fd(), FcntlArg::F_DUPFD(least)).map_err(|error| error.to_string())
@@ -164,15 +172,26 @@ fn limit(limits: &Limits, isolation: Isolation) -> nix::Result<()> {
     }
     // The first limit can be caught, the second one not.
     let (_, hard) = getrlimit(Resource::RLIMIT_CPU)?;
-    setrlimit(Resource::RLIMIT_CPU, seconds.min(hard), (seconds + 1).min(hard))
+    setrlimit(
+        Resource::RLIMIT_CPU,
+        seconds.min(hard),
+        (seconds + 1).min(hard),
+    )
 }
 
 fn drop_capabilities(isolation: Isolation) -> Result<(), caps::errors::CapsError> {
     // Without them in the bounding set, not even root's programs get them back. Needs a capability itself.
-    if isolation == Isolation::Namespaces || caps::has_cap(None, CapSet::Effective, caps::Capability::CAP_SETPCAP)? {
+    if isolation == Isolation::Namespaces
+        || caps::has_cap(None, CapSet::Effective, caps::Capability::CAP_SETPCAP)?
+    {
         caps::clear(None, CapSet::Bounding)?;
     }
-    for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
+    for set in [
+        CapSet::Ambient,
+        CapSet::Inheritable,
+        CapSet::Effective,
+        CapSet::Permitted,
+    ] {
         caps::clear(None, set)?;
     }
     Ok(())
@@ -195,10 +214,16 @@ fn restrict_files(isolation: Isolation, readable: &[PathBuf], work: &Path) -> Re
             Isolation::Namespaces => rules.add_rules(path_beneath_rules(["/"], read))?,
             Isolation::Rlimits => rules
                 .add_rules(path_beneath_rules(readable, read))?
-                .add_rules(path_beneath_rules(["/dev/urandom", "/dev/random"], AccessFs::ReadFile))?,
+                .add_rules(path_beneath_rules(
+                    ["/dev/urandom", "/dev/random"],
+                    AccessFs::ReadFile,
+                ))?,
         };
         let status = rules
-            .add_rules(path_beneath_rules(["/dev/null", "/dev/zero"], AccessFs::ReadFile | AccessFs::WriteFile))?
+            .add_rules(path_beneath_rules(
+                ["/dev/null", "/dev/zero"],
+                AccessFs::ReadFile | AccessFs::WriteFile,
+            ))?
             .add_rules(path_beneath_rules([work], write))?
             .restrict_self()?;
         Ok(status.ruleset)
@@ -216,13 +241,19 @@ fn restrict_files(isolation: Isolation, readable: &[PathBuf], work: &Path) -> Re
 pub(super) fn landlock_version() -> Option<u32> {
     let has = |abi: ABI| {
         let rules = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
-        let rules = rules.handle_access(AccessFs::from_all(abi)).and_then(|rules| {
-            if abi < ABI::V4 {
-                return Ok(rules);
-            }
-            let rules = rules.handle_access(AccessNet::from_all(abi))?;
-            if abi < ABI::V6 { Ok(rules) } else { rules.scope(Scope::from_all(abi)) }
-        });
+        let rules = rules
+            .handle_access(AccessFs::from_all(abi))
+            .and_then(|rules| {
+                if abi < ABI::V4 {
+                    return Ok(rules);
+                }
+                let rules = rules.handle_access(AccessNet::from_all(abi))?;
+                if abi < ABI::V6 {
+                    Ok(rules)
+                } else {
+                    rules.scope(Scope::from_all(abi))
+                }
+            });
         rules.and_then(Ruleset::create).is_ok()
     };
     let known = [ABI::V1, ABI::V2, ABI::V3, ABI::V4, ABI::V5, ABI::V6];

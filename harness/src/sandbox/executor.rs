@@ -31,8 +31,11 @@ impl Executor {
         let waiting = Arc::new(Mutex::new(waiting));
         let stopped = Arc::new(AtomicBool::new(false));
         let worker = |_| {
-            let (sandbox, waiting, stopped) =
-                (Arc::clone(sandbox), Arc::clone(&waiting), Arc::clone(&stopped));
+            let (sandbox, waiting, stopped) = (
+                Arc::clone(sandbox),
+                Arc::clone(&waiting),
+                Arc::clone(&stopped),
+            );
             let done = done.clone();
             thread::spawn(move || work(&sandbox, &waiting, &done, &stopped))
         };
@@ -87,7 +90,10 @@ fn work(
     stopped: &AtomicBool,
 ) {
     loop {
-        let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let next = waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .recv();
         let Ok((number, program)) = next else { return };
         if stopped.load(Ordering::Relaxed) || done.send((number, sandbox.run(&program))).is_err() {
             return;

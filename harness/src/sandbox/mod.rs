@@ -141,7 +141,7 @@ pub(crate) struct Execution {
 pub(crate) struct Sandbox {
     setup: Setup,
     identity: String,
-    landlock: Option<u32>,
+    walls: String,
     idle: Mutex<Vec<Warden>>,
 }
 
@@ -157,7 +157,6 @@ impl Sandbox {
             interpreter: Interpreter::find()?,
         };
         let mut warden = Warden::start(&setup)?;
-        let landlock = warden.landlock();
         if isolation == Isolation::Namespaces {
             let test = warden.run(SELF_TEST)?;
             if !test.passed {
@@ -165,11 +164,12 @@ impl Sandbox {
                 return Err(SandboxError::new(problem, root::HINT));
             }
         }
-        let walls = match (isolation, landlock) {
-            (Isolation::Namespaces, _) => "namespaces, Landlock, seccomp",
-            (Isolation::Rlimits, Some(_)) => "no namespaces, Landlock, seccomp",
-            (Isolation::Rlimits, None) => "no namespaces, no Landlock, seccomp",
+        let landlock = match (isolation, warden.landlock()) {
+            (Isolation::Namespaces, _) => "namespaces, Landlock",
+            (Isolation::Rlimits, Some(_)) => "no namespaces, Landlock",
+            (Isolation::Rlimits, None) => "no namespaces, no Landlock",
         };
+        let walls = format!("{landlock}, seccomp");
         let Setup {
             interpreter,
             limits,
@@ -182,7 +182,7 @@ impl Sandbox {
         Ok(Self {
             setup,
             identity,
-            landlock,
+            walls,
             idle: Mutex::new(vec![warden]),
         })
     }
@@ -192,14 +192,16 @@ impl Sandbox {
         self.identity.clone()
     }
 
-    /// Path of the interpreter.
-    pub(crate) fn interpreter(&self) -> String {
-        self.setup.interpreter.executable.display().to_string()
-    }
-
-    /// Version of Landlock's interface, where the kernel has it.
-    pub(crate) fn landlock(&self) -> Option<u32> {
-        self.landlock
+    /// The interpreter with its path, and what keeps programs in, for people.
+    pub(crate) fn describe(&self) -> (String, String) {
+        let Interpreter {
+            executable,
+            implementation,
+            version,
+            ..
+        } = &self.setup.interpreter;
+        let interpreter = format!("{implementation} {version}, {}", executable.display());
+        (interpreter, self.walls.clone())
     }
 
     /// Runs a program to its end or its limit.

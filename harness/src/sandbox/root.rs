@@ -27,8 +27,8 @@ pub(super) const HINT: &str = "`--sandbox rlimits` runs programs without namespa
 /// Where the new root is built; nothing outside the new mount namespace sees it.
 const SITE: &str = "/tmp";
 
-/// Where systems keep shared libraries, the dynamic loader and its index.
-const LIBRARIES: &[&str] = &["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache"];
+/// Where executables look for the dynamic loader; links to folders below `/usr` on most systems.
+const LOADER_FOLDERS: &[&str] = &["/lib", "/lib64"];
 
 const DEVICES: &[&str] = &["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"];
 
@@ -55,26 +55,56 @@ impl Outside {
     }
 }
 
-/// Everything programs may read.
+/// Everything programs may read: the interpreter, its folders, the dynamic loader and the loader's index.
 pub(super) fn readable(interpreter: &Interpreter) -> Vec<PathBuf> {
-    let folders = interpreter.folders.iter().map(PathBuf::as_path);
-    let paths = folders
-        .chain([interpreter.executable.as_path()])
-        .chain(LIBRARIES.iter().map(Path::new));
-    // Both spellings: the interpreter may look for its parts under either.
+    let mut paths = interpreter.folders.clone();
+    paths.extend([
+        interpreter.executable.clone(),
+        PathBuf::from("/etc/ld.so.cache"),
+    ]);
+    for folder in LOADER_FOLDERS {
+        let names = fs::read_dir(folder).into_iter().flatten().flatten();
+        paths.extend(
+            names
+                .map(|entry| entry.path())
+                .filter(|path| is_loader(path)),
+        );
+    }
+    // Twice: as it is named, and where it really is; never through `/lib`, which becomes a link.
+    let spellings = |path: PathBuf| {
+        let parent = path
+            .parent()
+            .and_then(|parent| fs::canonicalize(parent).ok());
+        let named = parent
+            .zip(path.file_name())
+            .map(|(parent, name)| parent.join(name));
+        let literal = LOADER_FOLDERS
+            .iter()
+            .all(|folder| !path.starts_with(folder));
+        [fs::canonicalize(&path).ok(), named, literal.then_some(path)]
+    };
     let all: BTreeSet<PathBuf> = paths
-        .filter(|path| path.exists() && path.parent().is_some())
-        .flat_map(|path| [fs::canonicalize(path).ok(), Some(path.to_owned())])
+        .into_iter()
+        .flat_map(spellings)
         .flatten()
+        .filter(|path| path.exists())
         .collect();
     // A folder comes before what lies in it.
     let mut outermost: Vec<PathBuf> = Vec::new();
     for path in all {
-        if !outermost.iter().any(|outer| path.starts_with(outer)) {
+        if path.parent().is_some() && !outermost.iter().any(|outer| path.starts_with(outer)) {
             outermost.push(path);
         }
     }
     outermost
+}
+
+/// `ld-linux-x86-64.so.2`, `ld-musl-aarch64.so.1`.
+fn is_loader(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    ["ld-linux", "ld-musl", "ld64.so"]
+        .iter()
+        .any(|start| name.starts_with(start))
 }
 
 /// Moves this process into a mount namespace with the new root.
@@ -88,7 +118,8 @@ pub(super) fn enter(interpreter: &Interpreter) -> Result<Outside, SandboxError> 
         unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)
             .map_err(|error| refused("user and mount namespaces", error))?;
         let map = |file: &str, text: String| {
-            fs::write(format!("/proc/self/{file}"), text).map_err(|error| refused("a user namespace", error))
+            fs::write(format!("/proc/self/{file}"), text)
+                .map_err(|error| refused("a user namespace", error))
         };
         map("setgroups", "deny".to_owned())?;
         map("uid_map", format!("0 {uid} 1"))?;
@@ -102,7 +133,9 @@ pub(super) fn enter(interpreter: &Interpreter) -> Result<Outside, SandboxError> 
 
 /// An error with the setting that may cause it.
 pub(super) fn refused(what: &str, error: impl std::fmt::Display) -> SandboxError {
-    let setting = |name: &str| fs::read_to_string(format!("/proc/sys/{name}")).map(|text| text.trim().to_owned());
+    let setting = |name: &str| {
+        fs::read_to_string(format!("/proc/sys/{name}")).map(|text| text.trim().to_owned())
+    };
     let is = |name: &str, value: &str| setting(name).is_ok_and(|found| found == value);
     let cause = if is("kernel/unprivileged_userns_clone", "0") {
         "`sysctl kernel.unprivileged_userns_clone=1` allows them; otherwise "
@@ -124,7 +157,11 @@ pub(super) fn refused(what: &str, error: impl std::fmt::Display) -> SandboxError
 /// Opens something without reading it.
 fn open_path(path: &Path) -> io::Result<OwnedFd> {
     let flags = (OFlag::O_PATH | OFlag::O_CLOEXEC).bits();
-    Ok(OpenOptions::new().read(true).custom_flags(flags).open(path)?.into())
+    Ok(OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)?
+        .into())
 }
 
 /// A failed step with the path it failed on.
@@ -137,15 +174,18 @@ fn build(interpreter: &Interpreter) -> io::Result<()> {
     let none = None::<&str>;
     // Opened first: the site may hide them.
     let mut sources = Vec::new();
-    let mut links = Vec::new();
     for path in readable(interpreter) {
-        match fs::read_link(&path) {
-            // `/lib` is a link to `usr/lib` on most systems, and the loader's own path goes through it.
-            Ok(target) if path.components().count() == 2 => links.push((path, target)),
-            _ => sources.push((open_path(&path).map_err(|error| at(&path, error))?, path, true)),
-        }
+        sources.push((
+            open_path(&path).map_err(|error| at(&path, error))?,
+            path,
+            true,
+        ));
     }
-    for device in DEVICES.iter().map(Path::new).filter(|device| device.exists()) {
+    for device in DEVICES
+        .iter()
+        .map(Path::new)
+        .filter(|device| device.exists())
+    {
         sources.push((open_path(device)?, device.to_owned(), false));
     }
 
@@ -153,18 +193,34 @@ fn build(interpreter: &Interpreter) -> io::Result<()> {
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     let site = Path::new(SITE);
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount(Some("tmpfs"), site, Some("tmpfs"), flags, Some("mode=0755,size=1m"))
-        .map_err(|error| at(site, error))?;
-    for (path, target) in links {
-        // Absolute targets would point out of the site while it is being filled.
-        symlink(target.strip_prefix("/").unwrap_or(&target), inside(site, &path))?;
+    mount(
+        Some("tmpfs"),
+        site,
+        Some("tmpfs"),
+        flags,
+        Some("mode=0755,size=1m"),
+    )
+    .map_err(|error| at(site, error))?;
+    for path in LOADER_FOLDERS.iter().map(Path::new) {
+        if let Ok(target) = fs::read_link(path) {
+            // An absolute target would point out of the site while it is being filled.
+            let target = target.strip_prefix("/").unwrap_or(&target);
+            place(&site.join(target), true)?;
+            symlink(target, inside(site, path))?;
+        }
     }
     for (source, path, restrict) in sources {
         let target = inside(site, &path);
         let origin = PathBuf::from(format!("/proc/self/fd/{}", source.as_raw_fd()));
         place(&target, fs::metadata(&origin)?.is_dir()).map_err(|error| at(&path, error))?;
-        mount(Some(&origin), &target, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)
-            .map_err(|error| at(&path, error))?;
+        mount(
+            Some(&origin),
+            &target,
+            none,
+            MsFlags::MS_BIND | MsFlags::MS_REC,
+            none,
+        )
+        .map_err(|error| at(&path, error))?;
         if restrict {
             for mounted in mounts_below(&target)? {
                 make_read_only(&mounted).map_err(|error| at(&mounted, error))?;
@@ -177,7 +233,8 @@ fn build(interpreter: &Interpreter) -> io::Result<()> {
     pivot_root(".", ".")?;
     umount2(".", MntFlags::MNT_DETACH)?;
     chdir("/")?;
-    let flags = flags | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY | MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+    let flags =
+        flags | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY | MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
     Ok(mount(none, "/", none, flags, none)?)
 }
 
@@ -195,14 +252,21 @@ fn place(target: &Path, folder: bool) -> io::Result<()> {
     if let Some(parent) = target.parent() {
         builder.create(parent)?;
     }
-    OpenOptions::new().append(true).create(true).open(target).map(drop)
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(target)
+        .map(drop)
 }
 
 /// A mount point and those in it.
 fn mounts_below(target: &Path) -> io::Result<Vec<PathBuf>> {
     let target = fs::canonicalize(target)?;
     let unescape = |text: &str| {
-        text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+        text.replace("\\040", " ")
+            .replace("\\011", "\t")
+            .replace("\\012", "\n")
+            .replace("\\134", "\\")
     };
     let text = io::read_to_string(File::open("/proc/self/mountinfo")?)?;
     let points = text.lines().filter_map(|line| line.split(' ').nth(4));
@@ -214,7 +278,11 @@ fn mounts_below(target: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Remounts; flags that a user namespace must not take away stay.
 fn make_read_only(target: &Path) -> nix::Result<()> {
-    let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let mut flags = MsFlags::MS_REMOUNT
+        | MsFlags::MS_BIND
+        | MsFlags::MS_RDONLY
+        | MsFlags::MS_NOSUID
+        | MsFlags::MS_NODEV;
     if statvfs(target)?.flags().contains(FsFlags::ST_NOEXEC) {
         flags |= MsFlags::MS_NOEXEC;
     }
@@ -225,7 +293,13 @@ fn make_read_only(target: &Path) -> nix::Result<()> {
 pub(super) fn mount_work_folder(bytes: u64) -> nix::Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let options = format!("mode=0700,size={bytes},nr_inodes=4096");
-    mount(Some("tmpfs"), "/tmp", Some("tmpfs"), flags, Some(options.as_str()))
+    mount(
+        Some("tmpfs"),
+        "/tmp",
+        Some("tmpfs"),
+        flags,
+        Some(options.as_str()),
+    )
 }
 
 /// `libc`'s name for the flags of a program's own namespaces.

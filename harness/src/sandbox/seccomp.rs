@@ -270,6 +270,7 @@ const NAMESPACES: libc::c_int = libc::CLONE_NEWCGROUP
     | libc::CLONE_NEWUTS;
 
 /// `ioctl`s of ordinary files and pipes.
+#[allow(clippy::unnecessary_cast, reason = "C libraries differ in the type")]
 const IOCTLS: &[u64] = &[
     libc::TCGETS as u64,
     libc::FIOCLEX as u64,

@@ -91,7 +91,11 @@ fn clean(reason: &[u8]) -> String {
     let reason = reason.get(..LONGEST_REASON).unwrap_or(reason);
     let text = String::from_utf8_lossy(reason);
     let plain = |c: char| if c.is_control() { ' ' } else { c };
-    text.chars().map(plain).collect::<String>().trim().to_owned()
+    text.chars()
+        .map(plain)
+        .collect::<String>()
+        .trim()
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -107,13 +111,33 @@ mod tests {
             (None, zero, b"r", "exited before its end with code 0"),
             (None, zero, b"rp", "meddled with the runner's report"),
             (None, zero, b"rpTOKE", "meddled with the runner's report"),
-            (None, zero, b"rpTOKENTOKEN", "meddled with the runner's report"),
+            (
+                None,
+                zero,
+                b"rpTOKENTOKEN",
+                "meddled with the runner's report",
+            ),
             (None, zero, b"rxpTOKEN", "meddled with the runner's report"),
-            (None, zero, b"rfValueError", "meddled with the runner's report"),
+            (
+                None,
+                zero,
+                b"rfValueError",
+                "meddled with the runner's report",
+            ),
             (None, one, b"rpTOKEN", "meddled with the runner's report"),
             (None, one, b"rfValueError: \x1b[31m\n", "ValueError:  [31m"),
-            (None, Some(Ending::Signal(9)), b"rpTOKEN", "killed by signal 9 (SIGKILL)"),
-            (None, Some(Ending::Signal(24)), b"r", "out of processor time"),
+            (
+                None,
+                Some(Ending::Signal(9)),
+                b"rpTOKEN",
+                "killed by signal 9 (SIGKILL)",
+            ),
+            (
+                None,
+                Some(Ending::Signal(24)),
+                b"r",
+                "out of processor time",
+            ),
             (None, None, b"rpTOKEN", "ended its own namespace"),
             (Some(Stop::Time), None, b"rpTOKEN", "timed out after 3 s"),
             (Some(Stop::Output), zero, b"rpTOKEN", "too much output"),

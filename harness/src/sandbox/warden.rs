@@ -25,8 +25,8 @@ use nix::{
         wait::{WaitStatus, wait, waitpid},
     },
     unistd::{
-        ForkResult, Gid, Pid, Uid, chdir, close, fork, pipe2, setgroups, sethostname, setresgid,
-        setresuid, setsid,
+        ForkResult, Gid, Pid, Uid, chdir, close, fork, pipe2, read, setgroups, sethostname,
+        setresgid, setresuid, setsid, write,
     },
 };
 
@@ -80,7 +80,10 @@ impl Warden {
             .spawn()
             .map_err(failed)?;
         let (Some(to), Some(from)) = (process.stdin.take(), process.stdout.take()) else {
-            return Err(SandboxError::unforeseen("cannot start a warden", "no pipes"));
+            return Err(SandboxError::unforeseen(
+                "cannot start a warden",
+                "no pipes",
+            ));
         };
         let mut warden = Self {
             process,
@@ -92,7 +95,9 @@ impl Warden {
         match receive(&mut warden.from).map_err(failed)? {
             Answer::Ready { landlock } => warden.landlock = landlock,
             Answer::Failed(error) => return Err(error),
-            Answer::Done(_) => return Err(SandboxError::unforeseen("a warden", "answers out of turn")),
+            Answer::Done(_) => {
+                return Err(SandboxError::unforeseen("a warden", "answers out of turn"));
+            }
         }
         Ok(warden)
     }
@@ -112,7 +117,9 @@ impl Warden {
         match receive(&mut self.from).map_err(failed)? {
             Answer::Done(execution) => Ok(execution),
             Answer::Failed(error) => Err(error),
-            Answer::Ready { .. } => Err(SandboxError::unforeseen("a warden", "answers out of turn")),
+            Answer::Ready { .. } => {
+                Err(SandboxError::unforeseen("a warden", "answers out of turn"))
+            }
         }
     }
 }
@@ -151,7 +158,9 @@ fn session() -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
             received => received?,
         };
-        let answer = post.run(&program, &from).map_or_else(Answer::Failed, Answer::Done);
+        let answer = post
+            .run(&program, &from)
+            .map_or_else(Answer::Failed, Answer::Done);
         send(&to, &answer)?;
     }
 }
@@ -181,12 +190,14 @@ struct Post {
 impl Post {
     fn prepare(setup: Setup) -> Result<Self, SandboxError> {
         let isolation = setup.isolation;
-        let filters = Filters::new(isolation, 0).map_err(|error| root::refused("seccomp", error))?;
+        let filters =
+            Filters::new(isolation, 0).map_err(|error| root::refused("seccomp", error))?;
         let readable = root::readable(&setup.interpreter);
         let (outside, filters) = match isolation {
             Isolation::Namespaces => {
                 if confine::landlock_version().is_none() {
-                    let error = "not built in, or not among the modules that the kernel was booted with";
+                    let error =
+                        "not built in, or not among the modules that the kernel was booted with";
                     return Err(root::refused("Landlock", error));
                 }
                 (root::enter(&setup.interpreter)?, Some(filters))
@@ -208,8 +219,10 @@ impl Post {
             Isolation::Namespaces => None,
             Isolation::Rlimits => Some(tempfile::tempdir().map_err(failed)?),
         };
-        let work = folder.as_ref().map_or(Path::new("/tmp"), |folder| folder.path());
-        let mut running = self.launch(program, work).map_err(failed)?;
+        let work = folder
+            .as_ref()
+            .map_or(Path::new("/tmp"), |folder| folder.path());
+        let mut running = self.launch(program, work)?;
         let watched = running.watch(self, harness).map_err(failed);
         running.end(self.setup.isolation);
         let (stop, seconds) = watched?;
@@ -222,14 +235,21 @@ impl Post {
             ..
         } = running;
         let status = String::from_utf8_lossy(&status.kept).into_owned();
+        let status = status.lines().next().unwrap_or_default();
         if report.kept.is_empty() {
             let said = String::from_utf8_lossy(&output.kept).into_owned();
             let last = said.trim().lines().last().unwrap_or_default();
             let problem = format!("the interpreter does not start in the sandbox: {status} {last}");
             return Err(SandboxError::new(problem.trim(), root::HINT));
         }
-        let ending = Ending::from_text(&status);
-        let (passed, reason) = judge(stop, ending, &report.kept, token.as_bytes(), &self.setup.limits);
+        let ending = Ending::from_text(status);
+        let (passed, reason) = judge(
+            stop,
+            ending,
+            &report.kept,
+            token.as_bytes(),
+            &self.setup.limits,
+        );
         Ok(Execution {
             passed,
             reason,
@@ -238,7 +258,122 @@ impl Post {
     }
 
     /// Clones init, which starts the interpreter.
-    fn launch(&self, program: &str, work: &Path) -> io::Result<Running> {
+    fn launch(&self, program: &str, work: &Path) -> Result<Running, SandboxError> {
+        let failed = |error: io::Error| SandboxError::unforeseen("cannot run a program", error);
+        let (plan, mut running, go) = Plan::new(program).map_err(failed)?;
+        let flags = match self.setup.isolation {
+            Isolation::Namespaces => root::namespaces(),
+            Isolation::Rlimits => CloneFlags::empty(),
+        };
+        let init = || {
+            // Held by init, it would hide that the warden is gone.
+            let _ = close(go.as_raw_fd());
+            let text = match self.init(&plan, work) {
+                Ok(ending) => ending.to_text(),
+                Err(problem) => problem,
+            };
+            let _ = write(&plan.status, text.as_bytes());
+            0
+        };
+        let mut stack = vec![0; STACK_BYTES];
+        // SAFETY: this process has one thread, so that its copy may do all that it may; the stack is the copy's own.
+        let init = unsafe {
+            clone(
+                Box::new(init),
+                &mut stack,
+                flags,
+                Some(Signal::SIGCHLD as i32),
+            )
+        };
+        running.init = init.map_err(|error| root::refused("the namespaces of a program", error))?;
+        if let Err(error) = self.admit(running.init, &go) {
+            running.end(self.setup.isolation);
+            return Err(root::refused("a program's own user", error));
+        }
+        running.go = Some(go);
+        Ok(running)
+    }
+
+    /// Gives init its users and lets it go on.
+    fn admit(&self, init: Pid, go: &OwnedFd) -> io::Result<()> {
+        if self.setup.isolation == Isolation::Namespaces {
+            let (uid, gid) = self.outside.ids;
+            for (file, id) in [("uid_map", uid), ("gid_map", gid)] {
+                let path = format!("{init}/{file}");
+                let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+                let map = openat(&self.outside.proc, path.as_str(), flags, Mode::empty())?;
+                File::from(map).write_all(format!("{INSIDE} {id} 1").as_bytes())?;
+            }
+        }
+        write(go, b"g")?;
+        Ok(())
+    }
+
+    /// Init: furnishes the namespaces, starts the interpreter and waits for it.
+    fn init(&self, plan: &Plan, work: &Path) -> Result<Ending, String> {
+        let step = |what: &'static str| move |error: Errno| format!("cannot {what}: {error}");
+        if read(&plan.go, &mut [0]) != Ok(1) {
+            return Err("the warden is gone".to_owned());
+        }
+        let namespaces = self.setup.isolation == Isolation::Namespaces;
+        if namespaces {
+            // Forbidden to ordinary users, whose groups mean nothing in the new root.
+            let _ = setgroups(&[]);
+            let (uid, gid) = (Uid::from_raw(INSIDE), Gid::from_raw(INSIDE));
+            setresgid(gid, gid, gid).map_err(step("change the group"))?;
+            setresuid(uid, uid, uid).map_err(step("change the user"))?;
+        }
+        set_pdeathsig(Signal::SIGKILL).map_err(step("tie init to the warden"))?;
+        let mut gone = [PollFd::new(plan.go.as_fd(), PollFlags::empty())];
+        if poll(&mut gone, PollTimeout::ZERO) != Ok(0) {
+            return Err("the warden is gone".to_owned());
+        }
+        setsid().map_err(step("start a session"))?;
+        if namespaces {
+            sethostname("sandbox").map_err(step("set the host name"))?;
+            root::mount_work_folder(self.setup.limits.file_bytes)
+                .map_err(step("mount a work folder"))?;
+        }
+        chdir(work).map_err(step("enter the work folder"))?;
+
+        // SAFETY: this process has one thread.
+        match unsafe { fork() }.map_err(step("fork"))? {
+            ForkResult::Child => {
+                let filters = self.filters.as_ref();
+                let Err(problem) =
+                    become_interpreter(&self.setup, &self.readable, filters, &plan.ends, work);
+                let _ = write(&plan.status, format!("{problem}\n").as_bytes());
+                std::process::exit(1);
+            }
+            ForkResult::Parent { child } => loop {
+                // Orphans are reaped here, too.
+                match wait() {
+                    Ok(WaitStatus::Exited(process, code)) if process == child => {
+                        return Ok(Ending::Code(code));
+                    }
+                    Ok(WaitStatus::Signaled(process, signal, _)) if process == child => {
+                        return Ok(Ending::Signal(signal as i32));
+                    }
+                    Ok(_) | Err(Errno::EINTR) => (),
+                    Err(error) => return Err(step("wait")(error)),
+                }
+            },
+        }
+    }
+}
+
+/// What init is given.
+struct Plan {
+    ends: Ends,
+    /// Yields a byte when init may begin; closed, it says that the warden is gone.
+    go: OwnedFd,
+    /// Takes how the interpreter ended, or what kept it from starting.
+    status: OwnedFd,
+}
+
+impl Plan {
+    /// Pipes and token for a program: init's part, the warden's part, and the end that lets init go.
+    fn new(program: &str) -> io::Result<(Self, Running, OwnedFd)> {
         let token = format!("{:016x}{:016x}", getrandom::u64()?, getrandom::u64()?);
         let mut source = File::from(memfd_create(c"program", MFdFlags::MFD_CLOEXEC)?);
         source.write_all(program.as_bytes())?;
@@ -255,111 +390,29 @@ impl Post {
             report: report_end,
             output: output_end,
         };
-
-        let flags = match self.setup.isolation {
-            Isolation::Namespaces => root::namespaces(),
-            Isolation::Rlimits => CloneFlags::empty(),
+        let plan = Self {
+            ends,
+            go: go_end,
+            status: status_end,
         };
-        let init = || {
-            // Held by init, it would hide that the warden is gone.
-            let _ = close(go.as_raw_fd());
-            let text = match self.init(&ends, &go_end, status_end.as_fd(), work) {
-                Ok(ending) => ending.to_text(),
-                Err(problem) => problem,
-            };
-            let _ = nix::unistd::write(&status_end, text.as_bytes());
-            0
-        };
-        let mut stack = vec![0; STACK_BYTES];
-        // SAFETY: this process has one thread, so that its copy may do all that it may; the stack is the copy's own.
-        let init = unsafe { clone(Box::new(init), &mut stack, flags, Some(Signal::SIGCHLD as i32)) }?;
-        // Its copies of the descriptors die with it; these must not outlive it.
-        drop((ends, go_end, status_end));
         let running = Running {
-            init,
+            init: Pid::this(),
             token,
-            _go: go.try_clone()?,
+            go: None,
             report,
             output,
             status,
         };
-        if let Err(error) = self.admit(init, &go) {
-            let mut running = running;
-            running.end(self.setup.isolation);
-            return Err(error);
-        }
-        Ok(running)
-    }
-
-    /// Gives init its users and lets it go on.
-    fn admit(&self, init: Pid, go: &OwnedFd) -> io::Result<()> {
-        if self.setup.isolation == Isolation::Namespaces {
-            let (uid, gid) = self.outside.ids;
-            for (file, id) in [("uid_map", uid), ("gid_map", gid)] {
-                let path = format!("{init}/{file}");
-                let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-                let map = openat(&self.outside.proc, path.as_str(), flags, Mode::empty())?;
-                File::from(map).write_all(format!("{INSIDE} {id} 1").as_bytes())?;
-            }
-        }
-        nix::unistd::write(go, b"g")?;
-        Ok(())
-    }
-
-    /// Init: furnishes the namespaces, starts the interpreter and waits for it.
-    fn init(&self, ends: &Ends, go: &OwnedFd, status: std::os::fd::BorrowedFd<'_>, work: &Path) -> Result<Ending, String> {
-        let step = |what: &'static str| move |error: Errno| format!("cannot {what}: {error}");
-        if nix::unistd::read(go, &mut [0]) != Ok(1) {
-            return Err("the warden is gone".to_owned());
-        }
-        let namespaces = self.setup.isolation == Isolation::Namespaces;
-        if namespaces {
-            // Forbidden to ordinary users, whose groups mean nothing in the new root.
-            let _ = setgroups(&[]);
-            let (uid, gid) = (Uid::from_raw(INSIDE), Gid::from_raw(INSIDE));
-            setresgid(gid, gid, gid).map_err(step("change the group"))?;
-            setresuid(uid, uid, uid).map_err(step("change the user"))?;
-        }
-        set_pdeathsig(Signal::SIGKILL).map_err(step("tie init to the warden"))?;
-        let mut gone = [PollFd::new(go.as_fd(), PollFlags::empty())];
-        if poll(&mut gone, PollTimeout::ZERO) != Ok(0) {
-            return Err("the warden is gone".to_owned());
-        }
-        setsid().map_err(step("start a session"))?;
-        if namespaces {
-            sethostname("sandbox").map_err(step("set the host name"))?;
-            root::mount_work_folder(self.setup.limits.file_bytes).map_err(step("mount a work folder"))?;
-        }
-        chdir(work).map_err(step("enter the work folder"))?;
-
-        // SAFETY: this process has one thread.
-        match unsafe { fork() }.map_err(step("fork"))? {
-            ForkResult::Child => {
-                let Err(problem) = become_interpreter(&self.setup, &self.readable, self.filters.as_ref(), ends, work);
-                let _ = nix::unistd::write(status, problem.as_bytes());
-                std::process::exit(1);
-            }
-            ForkResult::Parent { child } => loop {
-                // Orphans are reaped here, too.
-                match wait() {
-                    Ok(WaitStatus::Exited(process, code)) if process == child => return Ok(Ending::Code(code)),
-                    Ok(WaitStatus::Signaled(process, signal, _)) if process == child => {
-                        return Ok(Ending::Signal(signal as i32));
-                    }
-                    Ok(_) | Err(Errno::EINTR) => (),
-                    Err(error) => return Err(step("wait")(error)),
-                }
-            },
-        }
+        Ok((plan, running, go))
     }
 }
 
 /// A program that was launched.
 struct Running {
+    /// Its init, once it is cloned.
     init: Pid,
     token: String,
-    /// Closed, it tells init that the warden is gone.
-    _go: OwnedFd,
+    go: Option<OwnedFd>,
     report: Stream,
     output: Stream,
     status: Stream,
@@ -391,10 +444,18 @@ impl Running {
 
             let mut polled = vec![PollFd::new(harness.as_fd(), PollFlags::empty())];
             for stream in [&self.status, &self.report, &self.output] {
-                polled.extend(stream.open.as_ref().map(|end| PollFd::new(end.as_fd(), PollFlags::POLLIN)));
+                polled.extend(
+                    stream
+                        .open
+                        .as_ref()
+                        .map(|end| PollFd::new(end.as_fd(), PollFlags::POLLIN)),
+                );
             }
             let rest = (deadline - now).min(TICK).as_millis() + 1;
-            match poll(&mut polled, PollTimeout::try_from(rest).unwrap_or(PollTimeout::ZERO)) {
+            match poll(
+                &mut polled,
+                PollTimeout::try_from(rest).unwrap_or(PollTimeout::ZERO),
+            ) {
                 Ok(_) | Err(Errno::EINTR) => (),
                 Err(error) => return Err(error.into()),
             }
@@ -450,7 +511,9 @@ impl Stream {
 
     /// Reads what is there, at most one piece.
     fn read(&mut self) -> io::Result<()> {
-        let Some(file) = &mut self.open else { return Ok(()) };
+        let Some(file) = &mut self.open else {
+            return Ok(());
+        };
         let mut piece = [0; 1 << 16];
         match file.read(&mut piece) {
             Ok(0) => self.open = None,
@@ -459,7 +522,14 @@ impl Stream {
                 let rest = REPORT_BYTES.saturating_sub(self.kept.len());
                 self.kept.extend(piece.iter().take(length.min(rest)));
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => (),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
+                ()
+            }
             Err(error) => return Err(error),
         }
         Ok(())
