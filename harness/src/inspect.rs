@@ -14,6 +14,7 @@ use crate::{
     exit::Exit,
     messages::{columns, count, counted},
     run::print,
+    sandbox::{Isolation, Limits, Sandbox},
     settings::{SettingsError, protocol_name},
 };
 
@@ -349,6 +350,17 @@ pub(crate) fn doctor(arguments: &DataArguments) -> anyhow::Result<Exit> {
         },
     );
     line("memory", &memory().unwrap_or_else(|| "unknown".to_owned()));
+    match Sandbox::new(Isolation::Namespaces, Limits::default()) {
+        Ok(sandbox) => {
+            let (interpreter, walls) = sandbox.describe();
+            line("python3", &interpreter);
+            line("sandbox", &format!("works: {walls}"));
+        }
+        Err(error) => {
+            let text = error.to_string().replace("\nhint: ", "; ");
+            line("sandbox", &format!("does not work: {text}"));
+        }
+    }
     let data = backend::open_data(arguments.data.as_deref())?;
     let tasks = suites::all(&Default::default());
     let readable = tasks

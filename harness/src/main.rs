@@ -15,6 +15,7 @@ mod messages;
 mod overview;
 mod progress;
 mod run;
+mod sandbox;
 mod scores;
 #[cfg(test)]
 mod scripted;
@@ -38,6 +39,9 @@ const VERSION: &str = match option_env!("LLAMA_EVAL_VERSION") {
 };
 
 fn main() -> ExitCode {
+    if let Some(code) = sandbox::intercept() {
+        return code;
+    }
     let exit = obey(Cli::parse().command).unwrap_or_else(|error| {
         let exit = Exit::of(&error);
         match exit {
