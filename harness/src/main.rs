@@ -3,11 +3,13 @@
 mod agenda;
 mod ask;
 mod backend;
+mod checks;
 mod cli;
 mod events;
 mod exit;
 mod inspect;
 mod interrupt;
+mod judging;
 mod key;
 mod messages;
 mod overview;
@@ -58,12 +60,15 @@ fn obey(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Run(arguments) => {
             let settings = Settings::resolve(&arguments)?;
-            if arguments.dry_run {
+            if arguments.check_references {
+                judging::check_references(&settings)
+            } else if arguments.dry_run {
                 run::dry_run(&settings)
             } else {
                 run::run(&settings)
             }
         }
+        Command::Judge(arguments) => judging::judge(&arguments),
         Command::Tasks(TasksCommand::List { protocol }) => {
             inspect::list_tasks(protocol.protocol.into())
         }

@@ -4,13 +4,16 @@
 //! the [`LanguageModel`] trait.
 
 mod checkpoint;
+mod completion;
 mod encoding;
 mod engine;
+mod generate;
 mod lanes;
 mod language_model;
 mod llama;
 mod memory;
 mod request;
+mod sampling;
 #[doc(hidden)]
 pub mod testing;
 mod tokenizer;
