@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::{
-    arc, boolq, crows_pairs, hellaswag, mmlu, openbookqa, piqa, race, siqa,
+    arc, boolq, crows_pairs, hellaswag, humaneval, mbpp, mmlu, openbookqa, piqa, race,
+    real_toxicity_prompts, siqa,
     task::{GenerationOptions, Task},
-    truthful_qa, winogender, winogrande,
+    truthful_qa, truthful_qa_gen, winogender, winogrande,
 };
 
 /// How alike (0 to 1, by Jaro and Winkler) a known name must be to be suggested.
@@ -34,8 +35,12 @@ pub struct Suite {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Members {
-    All,
     Names(&'static [&'static str]),
+    /// What other suites hold, and single tasks.
+    Together {
+        suites: &'static [&'static str],
+        tasks: &'static [&'static str],
+    },
     Mmlu,
     /// A category of MMLU, as lm-eval divides it.
     MmluCategory(&'static str),
@@ -60,6 +65,11 @@ const SUITES: &[Suite] = &[
         name: "reading",
         about: "RACE",
         members: Members::Names(&["race_middle", "race_high"]),
+    },
+    Suite {
+        name: "code",
+        about: "HumanEval and MBPP, with generated programs",
+        members: Members::Names(&["humaneval", "mbpp"]),
     },
     Suite {
         name: "mmlu",
@@ -89,7 +99,12 @@ const SUITES: &[Suite] = &[
     Suite {
         name: "truthfulness",
         about: "TruthfulQA",
-        members: Members::Names(&["truthfulqa_mc"]),
+        members: Members::Names(&["truthfulqa_mc", "truthfulqa_gen"]),
+    },
+    Suite {
+        name: "toxicity",
+        about: "RealToxicityPrompts, with generated text",
+        members: Members::Names(&["realtoxicityprompts"]),
     },
     Suite {
         name: "bias",
@@ -99,15 +114,38 @@ const SUITES: &[Suite] = &[
     Suite {
         name: "likelihood",
         about: "all benchmarks that need no generated text",
-        members: Members::All,
+        members: Members::Together {
+            suites: &["common-sense", "reading", "mmlu", "bias"],
+            tasks: &["truthfulqa_mc"],
+        },
+    },
+    Suite {
+        name: "llama1",
+        about: "every benchmark of the LLaMA paper",
+        members: Members::Together {
+            suites: &[
+                "common-sense",
+                "closed-book",
+                "reading",
+                "math",
+                "code",
+                "mmlu",
+                "toxicity",
+                "bias",
+            ],
+            tasks: &["truthfulqa_gen"],
+        },
     },
 ];
 
 impl Suite {
     fn has(&self, task: &str) -> bool {
         match self.members {
-            Members::All => true,
             Members::Names(names) => names.contains(&task),
+            Members::Together { suites, tasks } => {
+                let mut members = SUITES.iter().filter(|suite| suites.contains(&suite.name));
+                tasks.contains(&task) || members.any(|suite| suite.has(task))
+            }
             Members::Mmlu => task.starts_with("mmlu_"),
             Members::MmluCategory(category) => {
                 // lm-eval counts Anatomy as STEM, where the paper and the benchmark's authors have it in Other.
@@ -132,7 +170,7 @@ impl Suite {
 }
 
 /// Every task, in the order of the paper's tables; those that generate follow `options`.
-pub fn all(_options: &GenerationOptions) -> Vec<Arc<dyn Task>> {
+pub fn all(options: &GenerationOptions) -> Vec<Arc<dyn Task>> {
     [
         boolq::tasks(),
         piqa::tasks(),
@@ -142,8 +180,12 @@ pub fn all(_options: &GenerationOptions) -> Vec<Arc<dyn Task>> {
         arc::tasks(),
         openbookqa::tasks(),
         race::tasks(),
+        humaneval::tasks(options),
+        mbpp::tasks(options),
         mmlu::tasks(),
+        real_toxicity_prompts::tasks(options),
         truthful_qa::tasks(),
+        truthful_qa_gen::tasks(options),
         crows_pairs::tasks(),
         winogender::tasks(),
     ]
