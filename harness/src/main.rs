@@ -8,6 +8,11 @@ mod events;
 mod exit;
 mod inspect;
 mod interrupt;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the command line does not ask for judgements yet")
+)]
+mod judges;
 mod key;
 mod messages;
 mod overview;

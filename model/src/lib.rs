@@ -4,6 +4,7 @@
 //! the [`LanguageModel`] trait.
 
 mod checkpoint;
+mod classifier;
 mod encoding;
 mod engine;
 mod lanes;
@@ -17,6 +18,7 @@ mod tokenizer;
 pub mod tree;
 
 pub use checkpoint::{Checkpoint, Config, RopeScaling, Source};
+pub use classifier::Classifier;
 pub use encoding::{BosPolicy, Encoded, Encoder, Unanswerable};
 pub use engine::{DeviceChoice, Dtype, LoadOptions, Local};
 pub use language_model::{Estimate, Identity, LanguageModel, ModelError, Sink, SinkError};
