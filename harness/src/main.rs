@@ -10,6 +10,7 @@ mod exit;
 mod inspect;
 mod interrupt;
 mod judging;
+mod judges;
 mod key;
 mod messages;
 mod overview;

@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod completion;
+mod classifier;
 mod encoding;
 mod engine;
 mod generate;
@@ -20,6 +21,7 @@ mod tokenizer;
 pub mod tree;
 
 pub use checkpoint::{Checkpoint, Config, RopeScaling, Source};
+pub use classifier::Classifier;
 pub use encoding::{BosPolicy, Encoded, Encoder, Unanswerable};
 pub use engine::{DeviceChoice, Dtype, LoadOptions, Local};
 pub use language_model::{Estimate, Identity, LanguageModel, ModelError, Sink, SinkError};
