@@ -1,4 +1,8 @@
 //! Means and their uncertainty, as lm-eval computes them (`lm_eval/api/metrics.py`).
+//!
+//! Every error is one over documents: how far the mean would move with other documents of the same
+//! kind. Where a document's value is itself an estimate from sampled completions (pass@k, maj1@k), the
+//! chance in drawing those samples shows in the spread between documents, but is not estimated apart.
 
 /// Two-sided 95 % quantile of the standard normal distribution.
 const NORMAL_QUANTILE: f64 = 1.959_963_984_540_054;
