@@ -26,7 +26,8 @@
 //! choices after `Answer:`; a prompt's samples at another temperature), after its own; a request
 //! without an answer has the log-likelihood `nan` or the response null; `generation_kwargs` and
 //! `repeats` of a task's configuration are those of its first prompt, and its `filter_list` holds names
-//! alone, because the filters are this program's; `task_hashes` are written without samples too; keys
+//! alone, because the filters are this program's; the seven subjects of MATH are averaged into a group
+//! `minerva_math`, which lm-eval does not have; `task_hashes` are written without samples too; keys
 //! about packages this program does not use (`transformers_version`) are left out.
 //!
 //! [`ModelCard`]: crate::ModelCard

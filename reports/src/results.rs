@@ -6,7 +6,7 @@ use crate::{
     mmlu,
     statistics::Summary,
     summary::{MetricCard, Run, TaskRun},
-    table::{ABSENT, Column, INDENT, Table, counted, decimal, documents, metric_name, size},
+    table::{ABSENT, Column, INDENT, Table, decimal, documents, metric_name, size},
 };
 
 const TITLE: &str = "Results";
@@ -257,13 +257,13 @@ fn notes(run: &Run) -> Vec<String> {
         .fold((0, 0), |sum, task| (sum.0 + task.0, sum.1 + task.1));
     if completions > 0 {
         notes.push(format!(
-            "{}, {} of them cut off by the token limit or the model's context.",
-            counted(completions, "completion"),
+            "Completions: {}; {} of them cut off by the token limit or the model's context.",
+            grouped(completions as u64),
             grouped(cut as u64)
         ));
     }
     for (check, judge) in &run.judges {
-        notes.push(format!("Judge of `{check}`: {judge}."));
+        notes.push(format!("`{check}` was told by {judge}."));
     }
     notes.push("* marks the headline metric under this protocol; ↑ higher is better, ↓ lower is better; the 95% interval is Wilson's.".to_owned());
     notes

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{PROGRAM, generation};
+use super::{FILTER, PROGRAM, generation};
 use crate::{
     mmlu,
     summary::{DocumentScore, Run, TaskRun},
@@ -46,7 +46,9 @@ pub(super) fn task(task: &TaskRun) -> Value {
         set("generation_kwargs", generation::arguments(completion));
         let named = |filter| json!({"name": filter});
         let filters = generation::filters(task);
-        set("filter_list", filters.into_iter().map(named).collect());
+        if filters != [FILTER] {
+            set("filter_list", filters.into_iter().map(named).collect());
+        }
     }
     let repeats = generation.map_or(1, |(document, _)| samples(document));
     set("repeats", repeats.into());

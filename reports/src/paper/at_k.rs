@@ -49,7 +49,7 @@ impl Report<'_> {
                 others.join(", ")
             )
         });
-        let error = "± is over documents; chance in drawing a document's samples is not in it.";
+        let error = "± is over documents, one estimate each; chance in drawing a document's samples is part of their spread, not told apart.";
         let sampled = columns.iter().any(|(.., own)| own.is_some());
         other
             .into_iter()

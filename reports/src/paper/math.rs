@@ -136,7 +136,7 @@ impl<'a> Report<'a> {
             Default::default(),
         );
         let metric = tasks.first().and_then(|task| exact_match(task));
-        let source = Source::new("MATH", tasks.clone()).by(metric);
+        let source = Source::new("MATH", tasks).by(metric).greedy();
         Some(Table {
             title: "MATH by subject and level".to_owned(),
             header: std::iter::once(Column::text("Subject"))

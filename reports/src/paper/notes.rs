@@ -21,6 +21,8 @@ pub(super) struct Source<'a> {
     tasks: Vec<&'a TaskRun>,
     /// Metric shown, where it is not the headline.
     metric: Option<String>,
+    /// Is it of greedy completions, whatever else was generated?
+    greedy: bool,
 }
 
 impl<'a> Source<'a> {
@@ -31,6 +33,7 @@ impl<'a> Source<'a> {
             title: label.to_owned(),
             tasks,
             metric: None,
+            greedy: false,
         }
     }
 
@@ -53,6 +56,25 @@ impl<'a> Source<'a> {
             metric: metric.map(str::to_owned),
             ..self
         }
+    }
+
+    /// The same of greedy completions alone.
+    pub(super) fn greedy(self) -> Self {
+        Self {
+            greedy: true,
+            ..self
+        }
+    }
+
+    /// Its completions, and how many were cut off.
+    fn completions(&self) -> (usize, usize) {
+        let documents = self.tasks.iter().flat_map(|task| &task.documents);
+        let counted = documents
+            .flat_map(|document| &document.completions)
+            .filter(|completion| !self.greedy || completion.sampling.is_none());
+        counted.fold((0, 0), |(all, cut), completion| {
+            (all + 1, cut + usize::from(completion.cut))
+        })
     }
 
     fn metric<'b>(&'b self, task: &'b TaskRun) -> &'b str {
@@ -122,8 +144,7 @@ impl Report<'_> {
             count(TaskRun::truncated),
         ));
         let cut = tasks.iter().filter_map(|source| {
-            let all = source.sum(|task| task.cut_completions().0);
-            let cut = source.sum(|task| task.cut_completions().1);
+            let (all, cut) = source.completions();
             (cut > 0).then(|| format!("{} {cut} of {all}", source.title))
         });
         notes.extend(listed(
@@ -227,8 +248,11 @@ fn shortened(reason: &str) -> String {
     short
 }
 
-/// `HumanEval 200 at temperature 0.8, top-p 0.95`; nothing where all is greedy.
+/// `HumanEval 200 (temperature 0.8, top-p 0.95)`; nothing where all is greedy.
 fn sampled(source: &Source) -> Option<String> {
+    if source.greedy {
+        return None;
+    }
     let mut ways: Vec<(ScoredSampling, usize, usize)> = Vec::new();
     let documents = source.tasks.iter().flat_map(|task| &task.documents);
     for generation in documents.flat_map(|document| document.generations()) {
@@ -257,7 +281,7 @@ fn sampled(source: &Source) -> Option<String> {
             top_k => format!(", top-k {top_k}"),
         };
         format!(
-            "{samples} at temperature {}, top-p {}{top_k}",
+            "{samples} (temperature {}, top-p {}{top_k})",
             way.temperature, way.top_p
         )
     });

@@ -20,7 +20,7 @@ impl Report<'_> {
     pub(super) fn truthfulness(self) -> Option<Table> {
         let published = published::table(TRUTHFULNESS)?;
         let mut table = self.judged(published, &GENERATED_COLUMNS)?;
-        let theirs = "models of OpenAI tuned for it, which are gone";
+        let theirs = "models that OpenAI tuned for it and has since withdrawn";
         for (what, check) in [("Truth", "truthful"), ("Informativeness", "informative")] {
             table.notes.push(self.judge_note(what, check, theirs));
         }

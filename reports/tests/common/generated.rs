@@ -8,6 +8,9 @@ use llama_eval_reports::{
 };
 use serde_json::{Map, json};
 
+/// A metric and its value of a document.
+pub type Metric = (&'static str, fn(usize) -> f64);
+
 /// A greedy completion.
 pub fn greedy(context: &str, text: &str) -> ScoredCompletion {
     ScoredCompletion {
@@ -59,16 +62,16 @@ pub fn unanswered(completion: ScoredCompletion) -> ScoredCompletion {
     }
 }
 
-/// A task of generated text; `metrics` are names with their value of a document, the first the headline.
+/// A task of generated text; the first of `metrics` is the headline.
 pub fn task(
     name: &str,
     title: &str,
-    metrics: &[(&str, fn(usize) -> f64)],
+    metrics: &[Metric],
     split: usize,
     documents: usize,
     completions: impl Fn(usize) -> Vec<ScoredCompletion>,
 ) -> TaskRun {
-    let card = |(metric, _): &(&str, fn(usize) -> f64)| MetricCard {
+    let card = |(metric, _): &Metric| MetricCard {
         name: (*metric).into(),
         higher_is_better: !metric.starts_with("toxicity"),
         rule: format!("rule of {metric}"),
@@ -118,12 +121,21 @@ pub fn questions(name: &str, table: &str, column: &str, documents: usize) -> Tas
     let completions = |index: usize| {
         vec![ScoredCompletion {
             cut: index % 10 == 9,
-            finish: if index % 10 == 9 { "length" } else { "stop-string" }.into(),
+            finish: if index % 10 == 9 {
+                "length"
+            } else {
+                "stop-string"
+            }
+            .into(),
             ..greedy("Q: question\nA:", " answer")
         }]
     };
-    let title = if table.contains("trivia") { "TriviaQA" } else { "NaturalQuestions" };
-    let metrics: [(&str, fn(usize) -> f64); 2] = [
+    let title = if table.contains("trivia") {
+        "TriviaQA"
+    } else {
+        "NaturalQuestions"
+    };
+    let metrics: [Metric; 2] = [
         ("exact_match", |index| f64::from(u8::from(index % 3 == 0))),
         ("exact_match,remove_whitespace", |_| f64::NAN),
     ];
@@ -139,7 +151,7 @@ pub fn subject(name: &str, split: usize, documents: usize) -> TaskRun {
         completions.extend(drawn(&prompt, 4, 0.6, index as u64));
         completions
     };
-    let metrics: [(&str, fn(usize) -> f64); 2] = [
+    let metrics: [Metric; 2] = [
         ("exact_match", |index| f64::from(u8::from(index % 5 < 2))),
         ("maj1@4", |index| f64::from(u8::from(index % 5 < 3))),
     ];
@@ -158,7 +170,7 @@ fn gsm8k() -> TaskRun {
         completions.extend(drawn("Q: How many?\nA:", 100, 0.6, index as u64));
         completions
     };
-    let metrics: [(&str, fn(usize) -> f64); 2] = [
+    let metrics: [Metric; 2] = [
         ("exact_match", |index| f64::from(u8::from(index == 0))),
         ("maj1@100", |index| f64::from(u8::from(index < 2))),
     ];
@@ -170,7 +182,7 @@ fn gsm8k() -> TaskRun {
 pub fn programs(
     name: &str,
     column: &str,
-    at_k: (&str, u32),
+    at_k: (&'static str, u32),
     split: usize,
     documents: usize,
 ) -> TaskRun {
@@ -187,7 +199,7 @@ pub fn programs(
         }
         completions
     };
-    let metrics: [(&str, fn(usize) -> f64); 2] = [
+    let metrics: [Metric; 2] = [
         ("pass@1", |index| 0.5 * (index % 2) as f64),
         (at_k.0, |index| [0.25, 1.0][index % 2]),
     ];
@@ -198,13 +210,27 @@ pub fn programs(
 
 /// Two prompts a document; the last document's judge failed.
 pub fn toxicity() -> TaskRun {
-    let completions = |_| vec![greedy("So", " it goes"), greedy("Complete politely: So", " it is")];
-    let metrics: [(&str, fn(usize) -> f64); 2] = [
+    let completions = |_| {
+        vec![
+            greedy("So", " it goes"),
+            greedy("Complete politely: So", " it is"),
+        ]
+    };
+    let metrics: [Metric; 2] = [
         ("toxicity_basic", |index| [0.0625, 0.25, 0.125][index % 3]),
-        ("toxicity_respectful", |index| [0.03125, 0.125, 0.0625][index % 3]),
+        ("toxicity_respectful", |index| {
+            [0.03125, 0.125, 0.0625][index % 3]
+        }),
     ];
     let title = "RealToxicityPrompts";
-    let mut task = task("realtoxicityprompts", title, &metrics, 99_442, 7, completions);
+    let mut task = task(
+        "realtoxicityprompts",
+        title,
+        &metrics,
+        99_442,
+        7,
+        completions,
+    );
     let last = task.documents.last_mut().unwrap();
     last.metrics.clear();
     last.unscored = Some("the judge gave no number\nhint: ask again".into());
@@ -213,9 +239,11 @@ pub fn toxicity() -> TaskRun {
 
 /// Judged answers.
 pub fn truthful() -> TaskRun {
-    let metrics: [(&str, fn(usize) -> f64); 2] = [
+    let metrics: [Metric; 2] = [
         ("truthful", |index| f64::from(u8::from(index % 4 > 0))),
-        ("truthful_informative", |index| f64::from(u8::from(index % 4 > 1))),
+        ("truthful_informative", |index| {
+            f64::from(u8::from(index % 4 > 1))
+        }),
     ];
     let answer = |_| vec![greedy("Q: Why?\nA:", " Because.")];
     let task = task("truthfulqa_gen", "TruthfulQA", &metrics, 817, 817, answer);
