@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::{
-    arc, boolq, crows_pairs, hellaswag, mmlu, openbookqa, piqa, race, siqa,
+    arc, boolq, crows_pairs, gsm8k, hellaswag, math, mmlu, natural_questions, openbookqa, piqa,
+    race, siqa,
     task::{GenerationOptions, Task},
-    truthful_qa, winogender, winogrande,
+    trivia_qa, truthful_qa, winogender, winogrande,
 };
 
 /// How alike (0 to 1, by Jaro and Winkler) a known name must be to be suggested.
@@ -22,6 +23,9 @@ const ALIASES: &[(&str, &str)] = &[
     ("winogender_all", "winogender"),
 ];
 
+/// Beginnings of the names of tasks that need generated text.
+const GENERATED: &[&str] = &["nq_open", "triviaqa", "gsm8k", "minerva_math_"];
+
 /// Several tasks under one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Suite {
@@ -34,9 +38,10 @@ pub struct Suite {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Members {
-    All,
+    Likelihood,
     Names(&'static [&'static str]),
-    Mmlu,
+    /// All whose names begin so.
+    Beginning(&'static str),
     /// A category of MMLU, as lm-eval divides it.
     MmluCategory(&'static str),
 }
@@ -57,14 +62,47 @@ const SUITES: &[Suite] = &[
         ]),
     },
     Suite {
+        name: "closed-book",
+        about: "NaturalQuestions and TriviaQA with 0, 1, 5 and 64 examples",
+        members: Members::Names(&[
+            "nq_open",
+            "nq_open_1shot",
+            "nq_open_5shot",
+            "nq_open_64shot",
+            "triviaqa",
+            "triviaqa_1shot",
+            "triviaqa_5shot",
+            "triviaqa_64shot",
+        ]),
+    },
+    Suite {
         name: "reading",
         about: "RACE",
         members: Members::Names(&["race_middle", "race_high"]),
     },
     Suite {
+        name: "math",
+        about: "the seven subjects of MATH, and GSM8k with solutions in words",
+        members: Members::Names(&[
+            "minerva_math_algebra",
+            "minerva_math_counting_and_prob",
+            "minerva_math_geometry",
+            "minerva_math_intermediate_algebra",
+            "minerva_math_num_theory",
+            "minerva_math_prealgebra",
+            "minerva_math_precalc",
+            "gsm8k_cot",
+        ]),
+    },
+    Suite {
+        name: "minerva_math",
+        about: "the seven subjects of MATH",
+        members: Members::Beginning("minerva_math_"),
+    },
+    Suite {
         name: "mmlu",
         about: "the 57 subjects of MMLU",
-        members: Members::Mmlu,
+        members: Members::Beginning("mmlu_"),
     },
     Suite {
         name: "mmlu_humanities",
@@ -99,16 +137,16 @@ const SUITES: &[Suite] = &[
     Suite {
         name: "likelihood",
         about: "all benchmarks that need no generated text",
-        members: Members::All,
+        members: Members::Likelihood,
     },
 ];
 
 impl Suite {
     fn has(&self, task: &str) -> bool {
         match self.members {
-            Members::All => true,
+            Members::Likelihood => !GENERATED.iter().any(|name| task.starts_with(name)),
             Members::Names(names) => names.contains(&task),
-            Members::Mmlu => task.starts_with("mmlu_"),
+            Members::Beginning(beginning) => task.starts_with(beginning),
             Members::MmluCategory(category) => {
                 // lm-eval counts Anatomy as STEM, where the paper and the benchmark's authors have it in Other.
                 let theirs = if task == "mmlu_anatomy" {
@@ -132,7 +170,7 @@ impl Suite {
 }
 
 /// Every task, in the order of the paper's tables; those that generate follow `options`.
-pub fn all(_options: &GenerationOptions) -> Vec<Arc<dyn Task>> {
+pub fn all(options: &GenerationOptions) -> Vec<Arc<dyn Task>> {
     [
         boolq::tasks(),
         piqa::tasks(),
@@ -141,7 +179,11 @@ pub fn all(_options: &GenerationOptions) -> Vec<Arc<dyn Task>> {
         winogrande::tasks(),
         arc::tasks(),
         openbookqa::tasks(),
+        natural_questions::tasks(options),
+        trivia_qa::tasks(options),
         race::tasks(),
+        math::tasks(options),
+        gsm8k::tasks(options),
         mmlu::tasks(),
         truthful_qa::tasks(),
         crows_pairs::tasks(),
