@@ -102,6 +102,10 @@ impl Task for Mbpp {
         tests(document)
     }
 
+    fn reference(&self, document: &Document) -> Option<String> {
+        Some(document.text("code").to_owned())
+    }
+
     fn checks(&self, document: &Document, completion: &str, protocol: Protocol) -> Vec<Check> {
         let setup = document.text("test_setup_code");
         let source = match protocol {
