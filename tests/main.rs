@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cli;
+mod generation_parity;
+mod judging;
 mod parity;
 mod program;
 mod resume;
