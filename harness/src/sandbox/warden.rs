@@ -522,14 +522,8 @@ impl Stream {
                 let rest = REPORT_BYTES.saturating_sub(self.kept.len());
                 self.kept.extend(piece.iter().take(length.min(rest)));
             }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) =>
-            {
-                ()
-            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
             Err(error) => return Err(error),
         }
         Ok(())
