@@ -664,7 +664,7 @@ fn a_kernel_that_cannot_isolate_is_named() {
             .contains("the kernel does not give the sandbox user and mount namespaces"),
         "{said:?}"
     );
-    assert!(said.stderr.contains("hint: `sysctl user.max_user_namespaces=10000` allows them; otherwise `--sandbox rlimits`"), "{said:?}");
+    assert!(said.stderr.contains("hint: `sysctl user.max_user_namespaces=10000` allows namespaces; otherwise `--sandbox rlimits`"), "{said:?}");
 }
 
 #[test]
