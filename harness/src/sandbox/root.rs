@@ -375,10 +375,7 @@ mod tests {
             );
             let through =
                 |folder: &&str| path.starts_with(folder) && Path::new(folder).is_symlink();
-            assert!(
-                !LOADER_FOLDERS.iter().any(|folder| through(&folder)),
-                "{paths:?}"
-            );
+            assert!(!LOADER_FOLDERS.iter().any(through), "{paths:?}");
         }
         assert!(paths.iter().any(|path| is_loader(path)), "{paths:?}");
     }
