@@ -59,3 +59,35 @@ pub(super) fn receive<T: DeserializeOwned>(mut from: impl Read) -> io::Result<T>
     from.read_exact(&mut text)?;
     Ok(serde_json::from_slice(&text)?)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    #[test]
+    fn what_is_sent_is_received() {
+        for text in ["", "print('\u{1F600}\u{0}')\n", &"x".repeat(1 << 20)] {
+            let mut pipe = Vec::new();
+            send(&mut pipe, &text).unwrap();
+            send(&mut pipe, &"next").unwrap();
+            let mut pipe = pipe.as_slice();
+            assert_eq!(receive::<String>(&mut pipe).unwrap(), text);
+            assert_eq!(receive::<String>(&mut pipe).unwrap(), "next");
+            let end = receive::<String>(&mut pipe).unwrap_err();
+            assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
+        }
+    }
+
+    #[test]
+    fn nonsense_is_an_error_and_takes_no_memory() {
+        for bytes in [
+            &b"\xff\xff\xff\xffx"[..],
+            b"\x05\0\0\0\"a\"",
+            b"\x02\0\0\0{]",
+        ] {
+            assert!(receive::<String>(bytes).is_err(), "{bytes:?}");
+        }
+    }
+}

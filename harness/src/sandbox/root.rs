@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fmt,
     fs::{self, DirBuilder, File, OpenOptions},
     io,
     os::{
@@ -42,6 +43,8 @@ pub(super) struct Outside {
     pub(super) proc: OwnedFd,
     /// The user and group that programs are, seen from here.
     pub(super) ids: (u32, u32),
+    /// What to do if it refuses more.
+    pub(super) hint: String,
 }
 
 impl Outside {
@@ -51,7 +54,11 @@ impl Outside {
     /// Without `/proc`.
     pub(super) fn unchanged() -> Result<Self, SandboxError> {
         let proc = open_path(Path::new("/proc")).map_err(|error| refused("`/proc`", error))?;
-        Ok(Self { proc, ids: (0, 0) })
+        Ok(Self {
+            proc,
+            ids: (0, 0),
+            hint: HINT.to_owned(),
+        })
     }
 }
 
@@ -112,6 +119,7 @@ fn is_loader(path: &Path) -> bool {
 /// # Errors
 /// When the kernel allows no namespaces; says which setting forbids them.
 pub(super) fn enter(interpreter: &Interpreter) -> Result<Outside, SandboxError> {
+    let hint = remedy();
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
     let privileged = uid == 0 && unshare(CloneFlags::CLONE_NEWNS).is_ok();
     if !privileged {
@@ -128,30 +136,36 @@ pub(super) fn enter(interpreter: &Interpreter) -> Result<Outside, SandboxError> 
     let proc = open_path(Path::new("/proc")).map_err(|error| refused("`/proc`", error))?;
     build(interpreter).map_err(|error| refused("a root folder of its own", error))?;
     let ids = if privileged { (NOBODY, NOBODY) } else { (0, 0) };
-    Ok(Outside { proc, ids })
+    Ok(Outside { proc, ids, hint })
 }
 
 /// An error with the setting that may cause it.
-pub(super) fn refused(what: &str, error: impl std::fmt::Display) -> SandboxError {
-    let setting = |name: &str| {
-        fs::read_to_string(format!("/proc/sys/{name}")).map(|text| text.trim().to_owned())
+pub(super) fn refused(what: &str, error: impl fmt::Display) -> SandboxError {
+    SandboxError::new(denial(what, error), remedy())
+}
+
+/// What is missing.
+pub(super) fn denial(what: &str, error: impl fmt::Display) -> String {
+    format!("the kernel does not give the sandbox {what}: {error}")
+}
+
+/// How to get it, as far as settings tell; they can only be read before the new root is entered.
+fn remedy() -> String {
+    let is = |name: &str, value: &str| {
+        fs::read_to_string(format!("/proc/sys/{name}")).is_ok_and(|text| text.trim() == value)
     };
-    let is = |name: &str, value: &str| setting(name).is_ok_and(|found| found == value);
     let cause = if is("kernel/unprivileged_userns_clone", "0") {
-        "`sysctl kernel.unprivileged_userns_clone=1` allows them; otherwise "
+        "`sysctl kernel.unprivileged_userns_clone=1` allows namespaces; otherwise "
     } else if is("kernel/apparmor_restrict_unprivileged_userns", "1") {
-        "`sysctl kernel.apparmor_restrict_unprivileged_userns=0` allows them; otherwise "
+        "`sysctl kernel.apparmor_restrict_unprivileged_userns=0` allows namespaces; otherwise "
     } else if is("user/max_user_namespaces", "0") {
-        "`sysctl user.max_user_namespaces=10000` allows them; otherwise "
+        "`sysctl user.max_user_namespaces=10000` allows namespaces; otherwise "
     } else if Path::new("/.dockerenv").exists() || Path::new("/run/.containerenv").exists() {
-        "start the container with `--security-opt seccomp=unconfined --security-opt apparmor=unconfined --cap-add SYS_ADMIN`; otherwise "
+        "a container may have to be started with `--privileged`; otherwise "
     } else {
         ""
     };
-    SandboxError::new(
-        format!("the kernel does not give the sandbox {what}: {error}"),
-        format!("{cause}{HINT}"),
-    )
+    format!("{cause}{HINT}")
 }
 
 /// Opens something without reading it.
@@ -313,4 +327,56 @@ pub(super) fn namespaces() -> CloneFlags {
             | libc::CLONE_NEWUTS
             | libc::CLONE_NEWCGROUP,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    #[test]
+    fn no_readable_path_lies_in_another_or_leads_through_a_link_of_the_root() {
+        let directory = tempfile::tempdir().unwrap();
+        let base = directory.path().canonicalize().unwrap();
+        fs::create_dir_all(base.join("real/lib/python3/lib-dynload")).unwrap();
+        fs::write(base.join("real/python3"), "").unwrap();
+        symlink("real", base.join("link")).unwrap();
+        let folders = [
+            "real/lib/python3/lib-dynload",
+            "link/lib/python3",
+            "real/lib",
+            "missing",
+        ];
+        let interpreter = Interpreter {
+            executable: base.join("link/python3"),
+            implementation: "CPython".to_owned(),
+            version: "3.8".to_owned(),
+            folders: folders.map(|folder| base.join(folder)).to_vec(),
+        };
+        let paths = readable(&interpreter);
+        let ours: Vec<_> = paths
+            .iter()
+            .filter_map(|path| path.strip_prefix(&base).ok())
+            .collect();
+        let expected = [
+            "link/lib/python3",
+            "link/python3",
+            "real/lib",
+            "real/python3",
+        ];
+        assert_eq!(ours, expected.map(Path::new));
+        for path in &paths {
+            assert!(
+                !paths
+                    .iter()
+                    .any(|other| other != path && path.starts_with(other)),
+                "{paths:?}"
+            );
+            let through =
+                |folder: &&str| path.starts_with(folder) && Path::new(folder).is_symlink();
+            assert!(!LOADER_FOLDERS.iter().any(through), "{paths:?}");
+        }
+        assert!(paths.iter().any(|path| is_loader(path)), "{paths:?}");
+    }
 }

@@ -62,6 +62,12 @@ const REFUSED: &[i64] = &[
     libc::SYS_userfaultfd,
 ];
 
+#[cfg(target_arch = "x86_64")]
+const RENAMEAT: i64 = libc::SYS_renameat;
+/// AArch64's number, which the bindings leave out though its C library makes this call.
+#[cfg(not(target_arch = "x86_64"))]
+const RENAMEAT: i64 = 38;
+
 /// Allowed whatever the arguments are.
 const ALLOWED: &[i64] = &[
     libc::SYS_brk,
@@ -156,7 +162,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_readv,
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
-    libc::SYS_renameat,
+    RENAMEAT,
     libc::SYS_renameat2,
     libc::SYS_restart_syscall,
     libc::SYS_rseq,

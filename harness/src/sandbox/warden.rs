@@ -285,10 +285,17 @@ impl Post {
                 Some(Signal::SIGCHLD as i32),
             )
         };
-        running.init = init.map_err(|error| root::refused("the namespaces of a program", error))?;
+        running.init = init.map_err(|error| {
+            let hint = &self.outside.hint;
+            SandboxError::new(root::denial("the namespaces of a program", error), hint)
+        })?;
         if let Err(error) = self.admit(running.init, &go) {
             running.end(self.setup.isolation);
-            return Err(root::refused("a program's own user", error));
+            let hint = &self.outside.hint;
+            return Err(SandboxError::new(
+                root::denial("a program's own user", error),
+                hint,
+            ));
         }
         running.go = Some(go);
         Ok(running)
@@ -426,32 +433,14 @@ impl Running {
         let mut begun: Option<Instant> = None;
         let mut looked = launched;
         loop {
-            let now = Instant::now();
-            let seconds = begun.map_or(0.0, |begun| (now - begun).as_secs_f64());
             let deadline = begun.map_or(launched + START, |begun| begun + limits.wall);
-            if now >= deadline {
-                return Ok((Some(Stop::Time), limits.wall.as_secs_f64()));
-            }
-            if self.output.length > limits.output_bytes {
-                return Ok((Some(Stop::Output), seconds));
-            }
-            if now - looked >= TICK {
-                looked = now;
-                if resident_bytes(&post.outside.proc, self.init) > limits.memory_bytes {
-                    return Ok((Some(Stop::Memory), seconds));
-                }
-            }
-
             let mut polled = vec![PollFd::new(harness.as_fd(), PollFlags::empty())];
             for stream in [&self.status, &self.report, &self.output] {
-                polled.extend(
-                    stream
-                        .open
-                        .as_ref()
-                        .map(|end| PollFd::new(end.as_fd(), PollFlags::POLLIN)),
-                );
+                let end = stream.open.as_ref();
+                polled.extend(end.map(|end| PollFd::new(end.as_fd(), PollFlags::POLLIN)));
             }
-            let rest = (deadline - now).min(TICK).as_millis() + 1;
+            let rest = deadline.saturating_duration_since(Instant::now());
+            let rest = rest.min(TICK).as_millis() + 1;
             match poll(
                 &mut polled,
                 PollTimeout::try_from(rest).unwrap_or(PollTimeout::ZERO),
@@ -464,15 +453,33 @@ impl Running {
             }
             drop(polled);
             self.status.read()?;
-            self.output.read()?;
             self.report.read()?;
+            self.output.read()?;
+            let now = Instant::now();
             if begun.is_none() && !self.report.kept.is_empty() {
-                begun = Some(Instant::now());
+                begun = Some(now);
             }
-            if self.status.open.is_none() {
-                // Init is gone: what is in the pipes is all there will be.
-                let seconds = begun.map_or(0.0, |begun| begun.elapsed().as_secs_f64());
+            let seconds = begun.map_or(0.0, |begun| (now - begun).as_secs_f64());
+            let ended = self.status.open.is_none();
+            if ended {
+                // Init is gone: what is in the pipe is all there will be.
+                while self.output.read()? {}
+            }
+            if self.output.length > limits.output_bytes {
+                return Ok((Some(Stop::Output), seconds));
+            }
+            // Before the deadline: where this process had to wait for its turn, the program is not to blame.
+            if ended {
                 return Ok((None, seconds));
+            }
+            if now >= deadline {
+                return Ok((Some(Stop::Time), limits.wall.as_secs_f64()));
+            }
+            if now - looked >= TICK {
+                looked = now;
+                if resident_bytes(&post.outside.proc, self.init) > limits.memory_bytes {
+                    return Ok((Some(Stop::Memory), seconds));
+                }
             }
         }
     }
@@ -509,10 +516,10 @@ impl Stream {
         Ok((stream, start))
     }
 
-    /// Reads what is there, at most one piece.
-    fn read(&mut self) -> io::Result<()> {
+    /// Reads what is there, at most one piece; whether there was any.
+    fn read(&mut self) -> io::Result<bool> {
         let Some(file) = &mut self.open else {
-            return Ok(());
+            return Ok(false);
         };
         let mut piece = [0; 1 << 16];
         match file.read(&mut piece) {
@@ -521,14 +528,12 @@ impl Stream {
                 self.length += length as u64;
                 let rest = REPORT_BYTES.saturating_sub(self.kept.len());
                 self.kept.extend(piece.iter().take(length.min(rest)));
+                return Ok(true);
             }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
             Err(error) => return Err(error),
         }
-        Ok(())
+        Ok(false)
     }
 }
