@@ -266,7 +266,7 @@ mod tests {
             ),
             (
                 completion(json!({" yes": 0.5})),
-                Err("` yes` has no log-probability"),
+                Err("`yes` has no log-probability"),
             ),
             (completion(json!({" yes": null})), Err("no log-probability")),
             (completion(json!({" yes": "-1"})), Err("no log-probability")),
