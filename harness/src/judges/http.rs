@@ -194,59 +194,45 @@ impl Endpoint {
             asked: stop,
             halted: AtomicBool::new(false),
         };
-        let next = AtomicUsize::new(0);
+        let queue = Queue {
+            questions,
+            next: AtomicUsize::new(0),
+            failures: AtomicUsize::new(0),
+        };
         let workers = self.options.parallel.clamp(1, questions.max(1));
         thread::scope(|scope| {
             let (sender, results) = mpsc::sync_channel(workers);
             for _ in 0..workers {
                 let sender = sender.clone();
-                let (stop, next) = (&stop, &next);
-                scope.spawn(move || {
-                    while !stop.is_set() {
-                        let question = next.fetch_add(1, Ordering::Relaxed);
-                        if question >= questions
-                            || sender.send((question, ask(question, stop))).is_err()
-                        {
-                            break;
-                        }
-                    }
-                });
+                let (queue, stop) = (&queue, &stop);
+                scope.spawn(move || self.work(queue, ask, stop, &sender));
             }
             drop(sender);
-            let mut outcome = Ok(());
-            let mut failures = 0;
+            let (mut outcome, mut taken) = (Ok(()), 0);
             for (question, result) in results {
                 let judgement = match result {
-                    Ok(value) => {
-                        failures = 0;
-                        Ok(value)
-                    }
-                    Err(Failure::Question(reason)) => Err(reason),
+                    Ok(value) => Ok(value),
+                    Err(Stage::Given(Failure::Question(reason))) => Err(reason),
+                    // Others stop when one ends it, and may be heard of before it.
+                    Err(Stage::Given(Failure::Stopped)) => continue,
                     // What still comes in after the end is kept only where it is a judgement.
                     Err(_) if outcome.is_err() => continue,
-                    Err(Failure::Endpoint(reason)) => {
-                        failures += 1;
-                        if failures >= self.options.most_failures.max(1) {
-                            outcome = Err(JudgeError::Down {
-                                endpoint: self.shown.clone(),
-                                failures,
-                                last: reason.clone(),
-                            });
-                        }
-                        Err(reason)
-                    }
-                    Err(Failure::Unusable { problem, hint }) => {
+                    Err(Stage::Given(Failure::Endpoint(reason))) => Err(reason),
+                    Err(Stage::Given(Failure::Unusable { problem, hint })) => {
                         outcome = Err(JudgeError::Unusable {
                             judge: self.shown.clone(),
                             problem,
                             hint,
                         });
-                        stop.halt();
                         continue;
                     }
-                    Err(Failure::Stopped) => {
-                        outcome = Err(JudgeError::Interrupted);
-                        continue;
+                    Err(Stage::Last { reason, failures }) => {
+                        outcome = Err(JudgeError::Down {
+                            endpoint: self.shown.clone(),
+                            failures,
+                            last: reason.clone(),
+                        });
+                        Err(reason)
                     }
                 };
                 if matches!(outcome, Err(JudgeError::Sink(_))) {
@@ -254,16 +240,51 @@ impl Endpoint {
                 }
                 if let Err(error) = each(question, judgement) {
                     outcome = Err(JudgeError::Sink(error));
-                }
-                if outcome.is_err() {
                     stop.halt();
+                } else {
+                    taken += 1;
                 }
             }
-            if outcome.is_ok() && next.load(Ordering::Relaxed) < questions {
+            if outcome.is_ok() && taken < questions {
                 outcome = Err(JudgeError::Interrupted);
             }
             outcome
         })
+    }
+
+    /// Asks one question after the other until there are none, or no use in asking.
+    fn work(
+        &self,
+        queue: &Queue,
+        ask: &(dyn Fn(usize, &Stop<'_>) -> Result<f64, Failure> + Sync),
+        stop: &Stop<'_>,
+        results: &mpsc::SyncSender<(usize, Result<f64, Stage>)>,
+    ) {
+        while !stop.is_set() {
+            let question = queue.next.fetch_add(1, Ordering::Relaxed);
+            if question >= queue.questions {
+                break;
+            }
+            let result = ask(question, stop).map_err(|failure| match failure {
+                Failure::Endpoint(reason) => {
+                    let failures = 1 + queue.failures.fetch_add(1, Ordering::Relaxed);
+                    if failures < self.options.most_failures {
+                        return Stage::Given(Failure::Endpoint(reason));
+                    }
+                    Stage::Last { reason, failures }
+                }
+                failure => Stage::Given(failure),
+            });
+            match &result {
+                Ok(_) => queue.failures.store(0, Ordering::Relaxed),
+                // Here and not where results arrive: the next question would be on its way.
+                Err(Stage::Last { .. } | Stage::Given(Failure::Unusable { .. })) => stop.halt(),
+                Err(Stage::Given(_)) => {}
+            }
+            if results.send((question, result)).is_err() {
+                break;
+            }
+        }
     }
 
     /// Posts `body` until there is an answer, at most as often as allowed. `question` makes the
@@ -448,6 +469,20 @@ impl Endpoint {
             None => text,
         }
     }
+}
+
+/// What several workers take from.
+struct Queue {
+    questions: usize,
+    next: AtomicUsize,
+    /// Questions in a row that the endpoint had no answer to.
+    failures: AtomicUsize,
+}
+
+/// A failure, and whether it is one too many.
+enum Stage {
+    Given(Failure),
+    Last { reason: String, failures: usize },
 }
 
 /// Whether to go on: the user's wish, and whether the others have ended.

@@ -149,8 +149,7 @@ fn judgement(answer: &Value) -> Judgement {
             likeliest
                 .iter()
                 .filter(|(token, _)| word(token) == wanted)
-                .map(|(_, log_prob)| log_prob.exp())
-                .sum()
+                .fold(0.0, |sum, (_, log_prob)| sum + log_prob.exp())
         };
         return verdict(of("yes"), of("no"));
     }
@@ -209,8 +208,10 @@ fn word(token: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::judges::server::{Reply, Server, collect, impatient};
+    use crate::judges::server::{Reply, Server, any_json, collect, impatient};
 
     fn completion(top: Value) -> Value {
         json!({"choices": [{"text": " yes", "logprobs": {"tokens": [" yes"], "top_logprobs": [top]}}]})
@@ -266,7 +267,7 @@ mod tests {
             ),
             (
                 completion(json!({" yes": 0.5})),
-                Err("` yes` has no log-probability"),
+                Err("`yes` has no log-probability"),
             ),
             (completion(json!({" yes": null})), Err("no log-probability")),
             (completion(json!({" yes": "-1"})), Err("no log-probability")),
@@ -294,6 +295,23 @@ mod tests {
                 }
                 (Err(reason), Err(part)) => assert!(reason.contains(part), "{answer}: {reason}"),
                 (judgement, _) => panic!("{answer}: {judgement:?}"),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_a_probability_or_a_reason(answer in any_json()) {
+            for answer in [
+                answer.clone(),
+                json!({"choices": [answer.clone()]}),
+                completion(answer.clone()),
+                chat(json!([answer.clone()])),
+                chat(json!([{"token": "yes", "logprob": answer}])),
+            ] {
+                if let Ok(value) = judgement(&answer) {
+                    prop_assert!((0.0..=1.0).contains(&value), "{}: {}", answer, value);
+                }
             }
         }
     }

@@ -97,8 +97,12 @@ mod tests {
 
     use std::time::Duration;
 
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::judges::server::{Collected, Received, Reply, Server, collect, impatient, nobody};
+    use crate::judges::server::{
+        Collected, Received, Reply, Server, any_json, collect, impatient, nobody,
+    };
 
     const PATH: &str = "/v1alpha1/comments:analyze";
 
@@ -261,6 +265,50 @@ mod tests {
         assert_eq!(received.len(), 2);
         let reason = collected.judgements[0].1.clone().unwrap_err();
         assert!(reason.contains("no answer in time"), "{reason}");
+    }
+
+    #[test]
+    fn an_answer_in_drips_is_not_waited_for() {
+        let options = HttpOptions {
+            timeout: Duration::from_millis(300),
+            attempts: 2,
+            ..impatient()
+        };
+        let begun = std::time::Instant::now();
+        let (collected, received) =
+            judged(1, options, |_, _| Reply::Drip(Duration::from_millis(60)));
+        assert_eq!(received.len(), 2);
+        let reason = collected.judgements[0].1.clone().unwrap_err();
+        assert!(
+            reason.contains("too slowly") || reason.contains("broke off"),
+            "{reason}"
+        );
+        // Whole, each would take 30 s.
+        assert!(begun.elapsed() < Duration::from_secs(15));
+    }
+
+    #[test]
+    fn an_endpoint_without_tls_is_down_under_https() {
+        let server = Server::start(|_, request| by_length(request));
+        let url = server.url(PATH).replace("http:", "https:");
+        let texts = texts(5);
+        let collected = collect(&mut judge(&url, impatient()), &items(&texts));
+        assert!(
+            matches!(collected.result, Err(JudgeError::Down { .. })),
+            "{collected:?}"
+        );
+        assert_eq!(server.received().len(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_a_score_or_a_reason(any in any_json()) {
+            for any in [any.clone(), answer(any)] {
+                if let Ok(score) = score(&any) {
+                    prop_assert!((0.0..=1.0).contains(&score), "{}: {}", any, score);
+                }
+            }
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use proptest::prelude::*;
 use serde_json::Value;
 
 use super::{HttpOptions, Judge, JudgeError, Judged, Judgement};
@@ -33,6 +34,8 @@ pub(crate) enum Reply {
     Status(u16, &'static str, String),
     /// Any bytes, then the end of the connection.
     Raw(Vec<u8>),
+    /// A head, then a byte of a body every so often, 500 of them.
+    Drip(Duration),
     /// The other one, later.
     After(Duration, Box<Reply>),
 }
@@ -126,6 +129,16 @@ fn write(mut stream: TcpStream, reply: Reply) {
             let _ = stream.write_all(&bytes);
             return;
         }
+        Reply::Drip(pause) => {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n");
+            for _ in 0..500 {
+                if stream.write_all(b" ").is_err() {
+                    return;
+                }
+                thread::sleep(pause);
+            }
+            return;
+        }
         Reply::After(wait, reply) => {
             thread::sleep(wait);
             return write(stream, *reply);
@@ -137,6 +150,26 @@ fn write(mut stream: TcpStream, reply: Reply) {
         stream,
         "HTTP/1.1 {status} Status\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n{text}"
     );
+}
+
+/// JSON of any shape, with the names and numbers that judges look for.
+pub(crate) fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        (-2.0..2.0).prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        "( ?(yes|no|Yes)|.{0,3})".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 20, 3, |inner| {
+        let name = " ?(yes|no|Yes|token|logprob|logprobs|top_logprobs|content|text|message|value)";
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+            prop::collection::vec((name, inner), 0..3)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    })
 }
 
 /// What a judge said, in the order of the items, and how it ended.

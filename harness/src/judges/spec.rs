@@ -95,10 +95,7 @@ impl FromStr for ToxicitySpec {
                 directory: directory.into(),
             });
         }
-        let (kind, url, mut fields) = split(text).map_err(refuse)?;
-        if kind != "perspective" {
-            return Err(refuse(format!("`{kind}` judges no toxicity")));
-        }
+        let (url, mut fields) = split(text, "perspective", "toxicity").map_err(refuse)?;
         let spec = Self::Perspective {
             url: url.unwrap_or(perspective::URL).to_owned(),
             key_variable: fields.take("key-env").unwrap_or(PERSPECTIVE_KEY).to_owned(),
@@ -135,10 +132,7 @@ impl FromStr for TruthfulnessSpec {
                 )),
             };
         }
-        let (kind, url, mut fields) = split(text).map_err(refuse)?;
-        if kind != "endpoint" {
-            return Err(refuse(format!("`{kind}` judges no truthfulness")));
-        }
+        let (url, mut fields) = split(text, "endpoint", "truthfulness").map_err(refuse)?;
         let missing = |what: &str| refuse(format!("`endpoint` has no {what}"));
         let spec = Self::Endpoint {
             url: url.ok_or_else(|| missing("address"))?.to_owned(),
@@ -243,15 +237,24 @@ fn no_key(url: &str, variable: &str) -> JudgeError {
 /// What is written as `name=value` after the address.
 struct Fields<'a>(Vec<(&'a str, &'a str)>);
 
-/// `kind[:target][,name=value]...` in its parts.
-fn split(text: &str) -> Result<(&str, Option<&str>, Fields<'_>), String> {
+/// What follows `kind`: `[:target][,name=value]...`.
+fn split<'a>(
+    text: &'a str,
+    kind: &str,
+    judged: &str,
+) -> Result<(Option<&'a str>, Fields<'a>), String> {
     let mut parts = text.split(',');
     let head = parts.next().unwrap_or_default();
-    let (kind, target) = match head.split_once(':') {
-        Some((_, "")) => return Err(format!("`{head}` names no address")),
-        Some((kind, target)) => (kind, Some(target)),
+    let (name, target) = match head.split_once(':') {
+        Some((name, target)) => (name, Some(target)),
         None => (head, None),
     };
+    if name != kind {
+        return Err(format!("`{name}` judges no {judged}"));
+    }
+    if target == Some("") {
+        return Err(format!("`{head}` names no address"));
+    }
     let mut fields: Vec<(&str, &str)> = Vec::new();
     for part in parts {
         let (name, value) = part
@@ -263,7 +266,7 @@ fn split(text: &str) -> Result<(&str, Option<&str>, Fields<'_>), String> {
         }
         fields.push((name, value));
     }
-    Ok((kind, target, Fields(fields)))
+    Ok((target, Fields(fields)))
 }
 
 impl<'a> Fields<'a> {

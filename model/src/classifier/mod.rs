@@ -284,8 +284,8 @@ fn tokenizer(
     let json = read_bounded(&path, MAXIMUM_TOKENIZER)?;
     // The parser is not ours and the file is not trusted: a panic in it is a bad file.
     let parsed = catch_unwind(AssertUnwindSafe(|| {
-        let mut tokenizer =
-            tokenizers::Tokenizer::from_bytes(&json).map_err(|error| error.to_string())?;
+        let mut tokenizer = tokenizers::Tokenizer::from_bytes(&json)
+            .map_err(|error| format!("is not a tokenizer: {error}"))?;
         let empty = tokenizer
             .with_padding(None)
             .with_truncation(None)
