@@ -8,7 +8,7 @@ use crate::{
     error::ReportError,
     groups::groups,
     statistics::Summary,
-    summary::{Run, TaskRun},
+    summary::{Run, TaskRun, name_and_filter},
 };
 
 /// One average: of a task, of a category of it, or of a group of tasks.
@@ -181,11 +181,13 @@ impl Scores {
     }
 }
 
-/// Columns of [`aggregated_csv`]; the interval is Wilson's, 95 %, for 0/1 metrics.
-const CSV_COLUMNS: [&str; 12] = [
+/// Columns of [`aggregated_csv`]; `filter` is lm-eval's, for metrics that have one; the interval is
+/// Wilson's, 95 %, for 0/1 metrics.
+const CSV_COLUMNS: [&str; 13] = [
     "task",
     "category",
     "metric",
+    "filter",
     "headline",
     "version",
     "shots",
@@ -209,10 +211,12 @@ pub fn aggregated_csv(run: &Run, scores: &Scores) -> Result<String, ReportError>
         let task = run.tasks.iter().find(|task| task.card.name == score.task);
         let of_task = |value: &dyn Fn(&TaskRun) -> String| task.map_or_else(String::new, value);
         let interval = score.summary.interval();
+        let (metric, filter) = name_and_filter(&score.metric);
         writer.write_record([
             score.task.clone(),
             score.category.clone().unwrap_or_default(),
-            score.metric.clone(),
+            metric.to_owned(),
+            filter.unwrap_or_default().to_owned(),
             of_task(&|task| (task.card.headline == score.metric).to_string()),
             of_task(&|task| task.card.version.to_string()),
             of_task(&|task| task.shots.to_string()),

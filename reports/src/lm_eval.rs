@@ -5,22 +5,35 @@
 //! `llama_eval`:
 //!
 //! - in `results_<time>.json`: `format`, `program_version`, `protocol`, `seed`, `settings`,
-//!   `started`, `ended`, `seconds`, `unique_tokens`, `model` (every field of [`ModelCard`]) and
-//!   `tasks`, by name: `title`, `split`, `licence`, `citation`, `data_sha256`, `headline`, `rules`
-//!   (by metric), `split_documents`, `documents`, `unscored`, `truncated`, `dropped_examples`,
-//!   `intervals` (Wilson's, 95 %, by metric) and `categories` (by category and metric: `value`,
-//!   `stderr`, `documents`);
+//!   `started`, `ended`, `seconds`, `unique_tokens`, `model` (every field of [`ModelCard`]),
+//!   `judges` (sandbox and judges, by what they were asked) and `tasks`, by name: `title`, `split`,
+//!   `licence`, `citation`, `data_sha256`, `headline`, `rules` (by metric), `split_documents`,
+//!   `documents`, `unscored`, `truncated`, `dropped_examples`, `completions`, `cut_completions` (cut off
+//!   by the token limit or the model's context), `intervals` (Wilson's, 95 %, by metric) and
+//!   `categories` (by category and metric: `value`, `stderr`, `documents`);
 //! - in each row of `samples_<task>_<time>.jsonl`: `id`, `categories`, `unscored` (the reason or
-//!   null) and, each a list over the requests, `token_ids`, `log_probs`, `greedy`, `margin`,
-//!   `context_tokens`, `dropped_examples`, `truncated_tokens`.
+//!   null) and, each a list over the log-likelihood requests, `token_ids`, `log_probs`, `greedy`,
+//!   `margin`, `context_tokens`, `dropped_examples`, `truncated_tokens`; where text was generated also
+//!   `completions`, of which `seed` is a list over the prompts and all else a list over the prompts of
+//!   lists over their samples: `sample`, `finish`, `cut`, `tokens`, `margin`, `prompt_tokens`,
+//!   `dropped_examples`, `truncated_tokens`, `verdicts` (each a list of `check`, `value`, `note`).
+//!
+//! Metrics with a filter (`exact_match,strict-match`) keep it in the results' keys, and give one row
+//! per filter in the samples, all documents of one filter before those of the next. The samples of one
+//! prompt are one request with several responses, as lm-eval's `repeats`.
 //!
 //! Differences: `arguments` and `resps` also hold requests that lm-eval does not make (the
-//! choices after `Answer:`), after its own; a request without an answer has the log-likelihood
-//! `nan`; `task_hashes` are written without samples too; keys about packages this program does
-//! not use (`transformers_version`) are left out.
+//! choices after `Answer:`; a prompt's samples at another temperature), after its own; a request
+//! without an answer has the log-likelihood `nan` or the response null; `generation_kwargs` and
+//! `repeats` of a task's configuration are those of its first prompt, and its `filter_list` holds names
+//! alone, because the filters are this program's; the seven subjects of MATH are averaged into a group
+//! `minerva_math`, which lm-eval does not have; `task_hashes` are written without samples too; keys
+//! about packages this program does not use (`transformers_version`) are left out.
 //!
 //! [`ModelCard`]: crate::ModelCard
 
+mod config;
+mod generation;
 mod own;
 mod samples;
 
@@ -38,10 +51,10 @@ use crate::{
     groups::{Group, groups},
     mmlu, python,
     statistics::Summary,
-    summary::{Run, TaskRun},
+    summary::{Run, TaskRun, name_and_filter},
 };
 
-/// No filter: log-likelihoods are scored as they are.
+/// No filter: log-likelihoods and completions are scored as they are.
 const FILTER: &str = "none";
 /// What lm-eval writes for an error it cannot compute.
 const NOT_AVAILABLE: &str = "N/A";
@@ -68,7 +81,10 @@ pub fn write(run: &Run, directory: &Path, log_samples: bool) -> Result<Written, 
     let mut samples = Vec::new();
     for task in &run.tasks {
         let hashed: Vec<samples::Hashes> = task.documents.iter().map(samples::Hashes::of).collect();
-        hashes.insert(task.card.name.clone(), samples::task_hash(&hashed).into());
+        hashes.insert(
+            task.card.name.clone(),
+            samples::task_hash(task, &hashed).into(),
+        );
         if log_samples {
             let path = directory.join(format!(
                 "samples_{}_{time}.jsonl",
@@ -113,7 +129,7 @@ fn results_value(run: &Run, scores: &Scores, task_hashes: Map<String, Value>) ->
         sorted(
             run.tasks
                 .iter()
-                .map(|task| (task.card.name.as_str(), config(task))),
+                .map(|task| (task.card.name.as_str(), config::task(task))),
         ),
     );
     let versions = run
@@ -150,7 +166,7 @@ fn results_value(run: &Run, scores: &Scores, task_hashes: Map<String, Value>) ->
         )
     });
     value.insert("n-samples".into(), Value::Object(counts.collect()));
-    value.insert("config".into(), model_config(run));
+    value.insert("config".into(), config::model(run));
     value.extend(provenance(run, task_hashes));
     value.insert("llama_eval".into(), own::results(run, scores));
     value.into()
@@ -199,12 +215,18 @@ fn insert_metric(entry: &mut Map<String, Value>, metric: &str, summary: &Summary
         .standard_error
         .map_or_else(|| NOT_AVAILABLE.into(), Value::from);
     entry.insert(key(metric), mean.into());
-    entry.insert(key(&format!("{metric}_stderr")), error);
+    entry.insert(error_key(metric), error);
     true
 }
 
 fn key(metric: &str) -> String {
-    format!("{metric},{FILTER}")
+    let (name, filter) = name_and_filter(metric);
+    format!("{name},{}", filter.unwrap_or(FILTER))
+}
+
+fn error_key(metric: &str) -> String {
+    let (name, filter) = name_and_filter(metric);
+    format!("{name}_stderr,{}", filter.unwrap_or(FILTER))
 }
 
 /// Most documents any metric of the task was averaged over, as lm-eval counts.
@@ -223,7 +245,7 @@ fn directions<'a>(tasks: impl Iterator<Item = &'a TaskRun>) -> Value {
     for metric in tasks.flat_map(|task| &task.card.metrics) {
         let direction = Value::from(metric.higher_is_better);
         let known = directions
-            .entry(metric.name.clone())
+            .entry(metric.name_and_filter().0)
             .or_insert_with(|| direction.clone());
         if *known != direction {
             *known = Value::Null;
@@ -240,64 +262,6 @@ fn sorted<'a>(entries: impl Iterator<Item = (&'a str, Value)>) -> Value {
             .map(|(name, value)| (name.to_owned(), value))
             .collect(),
     )
-}
-
-fn config(task: &TaskRun) -> Value {
-    let card = &task.card;
-    let validation = ["val", "dev"]
-        .iter()
-        .any(|part| card.split.to_lowercase().contains(part));
-    let split = if validation {
-        "validation_split"
-    } else {
-        "test_split"
-    };
-    let metrics: Vec<Value> = card
-        .metrics
-        .iter()
-        .map(|metric| {
-            json!({"metric": metric.name, "aggregation": "mean", "higher_is_better": metric.higher_is_better})
-        })
-        .collect();
-    json!({
-        "task": card.name,
-        "task_alias": mmlu::alias(&card.name),
-        split: card.split,
-        "output_type": "multiple_choice",
-        "num_fewshot": task.shots,
-        "metric_list": metrics,
-        "repeats": 1,
-        "metadata": {"version": card.version},
-    })
-}
-
-fn model_config(run: &Run) -> Value {
-    let model = &run.model;
-    let dtype = match model.dtype.as_str() {
-        "f32" => "float32",
-        "bf16" => "bfloat16",
-        "f16" => "float16",
-        other => other,
-    };
-    json!({
-        "model": PROGRAM,
-        "model_args": format!("pretrained={},dtype={dtype}", model.source),
-        "model_num_parameters": model.parameters,
-        "model_dtype": dtype,
-        "model_revision": "",
-        "model_sha": model.weights_sha256,
-        "batch_size": null,
-        "batch_sizes": [],
-        "device": model.device,
-        "use_cache": null,
-        "limit": run.limit,
-        "bootstrap_iters": 0,
-        "gen_kwargs": null,
-        "random_seed": run.seed,
-        "numpy_seed": run.seed,
-        "torch_seed": run.seed,
-        "fewshot_seed": run.seed,
-    })
 }
 
 fn provenance(run: &Run, task_hashes: Map<String, Value>) -> Map<String, Value> {

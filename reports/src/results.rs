@@ -5,8 +5,8 @@ use crate::{
     groups::{Group, groups},
     mmlu,
     statistics::Summary,
-    summary::{MetricCard, Run},
-    table::{ABSENT, Column, INDENT, Table, decimal, documents, size},
+    summary::{MetricCard, Run, TaskRun},
+    table::{ABSENT, Column, INDENT, Table, decimal, documents, metric_name, size},
 };
 
 const TITLE: &str = "Results";
@@ -107,7 +107,12 @@ impl Lines<'_> {
             task.card.version.to_string(),
             task.shots.to_string(),
         ];
-        let metrics: Vec<&MetricCard> = task.card.metrics.iter().collect();
+        let metrics: Vec<&MetricCard> = task
+            .card
+            .metrics
+            .iter()
+            .filter(|metric| !self.is_other_protocols(task, metric))
+            .collect();
         self.metrics(
             &task.card.name,
             cells,
@@ -115,6 +120,21 @@ impl Lines<'_> {
             &metrics,
             &task.card.headline,
         );
+    }
+
+    /// Has it no value, while the same metric by another filter has one? A task knows the filters of
+    /// both protocols, and a run follows one.
+    fn is_other_protocols(&self, task: &TaskRun, metric: &MetricCard) -> bool {
+        let measured =
+            |metric: &MetricCard| self.scores.task(&task.card.name, &metric.name).documents > 0;
+        let (name, _) = metric.name_and_filter();
+        metric.name != task.card.headline
+            && !measured(metric)
+            && task
+                .card
+                .metrics
+                .iter()
+                .any(|other| other.name_and_filter().0 == name && measured(other))
     }
 
     /// One row per metric; only the first repeats what holds for all.
@@ -140,7 +160,7 @@ impl Lines<'_> {
             };
             let own = [
                 documents(summary.documents, split),
-                format!("{}{mark}", metric.name),
+                format!("{}{mark}", metric_name(&metric.name)),
                 if metric.higher_is_better {
                     "↑"
                 } else {
@@ -224,11 +244,26 @@ fn notes(run: &Run) -> Vec<String> {
             "Only the first {limit} documents of each task: not a benchmark result."
         ));
     }
-    let unscored: usize = run.tasks.iter().map(crate::TaskRun::unscored).sum();
+    let unscored: usize = run.tasks.iter().map(TaskRun::unscored).sum();
     if unscored > 0 {
         notes.push(format!(
             "Documents without a score, left out of every mean: {unscored}."
         ));
+    }
+    let (completions, cut) = run
+        .tasks
+        .iter()
+        .map(TaskRun::cut_completions)
+        .fold((0, 0), |sum, task| (sum.0 + task.0, sum.1 + task.1));
+    if completions > 0 {
+        notes.push(format!(
+            "Completions: {}; {} of them cut off by the token limit or the model's context.",
+            grouped(completions as u64),
+            grouped(cut as u64)
+        ));
+    }
+    for (check, judge) in &run.judges {
+        notes.push(format!("`{check}` was told by {judge}."));
     }
     notes.push("* marks the headline metric under this protocol; ↑ higher is better, ↓ lower is better; the 95% interval is Wilson's.".to_owned());
     notes

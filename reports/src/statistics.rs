@@ -1,4 +1,9 @@
 //! Means and their uncertainty, as lm-eval computes them (`lm_eval/api/metrics.py`).
+//!
+//! Every error is one over documents: how far the mean would move with other documents of the same
+//! kind. Where a document's value is itself an estimate from sampled completions (pass@k, maj1@k), chance
+//! in drawing them widens the spread between documents and so is part of the error, but sampling error
+//! within a document is not estimated: with the documents held fixed, the mean would move by less.
 
 /// Two-sided 95 % quantile of the standard normal distribution.
 const NORMAL_QUANTILE: f64 = 1.959_963_984_540_054;

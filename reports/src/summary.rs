@@ -220,16 +220,54 @@ pub struct ScoredVerdict {
     pub note: String,
 }
 
+impl DocumentScore {
+    /// Completions by what was generated: one slice per prompt, stop strings, limit and sampling,
+    /// holding its samples in order.
+    pub fn generations(&self) -> impl Iterator<Item = &[ScoredCompletion]> {
+        self.completions.chunk_by(|one, next| {
+            next.sample > one.sample
+                && one.sampling == next.sampling
+                && one.max_new_tokens == next.max_new_tokens
+                && one.stop == next.stop
+                && one.context == next.context
+        })
+    }
+
+    /// Has it a finite value of `metric`?
+    pub fn has(&self, metric: &str) -> bool {
+        self.metrics
+            .get(metric)
+            .is_some_and(|value| value.is_finite())
+    }
+}
+
+impl MetricCard {
+    /// Name without and with what stands after the comma: `exact_match` and, if any, its filter
+    /// `strict-match`.
+    pub fn name_and_filter(&self) -> (&str, Option<&str>) {
+        name_and_filter(&self.name)
+    }
+}
+
+/// A metric's name and, after its comma, lm-eval's filter.
+pub(crate) fn name_and_filter(metric: &str) -> (&str, Option<&str>) {
+    match metric.split_once(',') {
+        Some((name, filter)) => (name, Some(filter)),
+        None => (metric, None),
+    }
+}
+
 impl TaskRun {
     /// Evaluated documents without a value of the headline metric: left out of every mean, never counted as 0.
     pub fn unscored(&self) -> usize {
-        let scored = |document: &&DocumentScore| {
-            document
-                .metrics
-                .get(&self.card.headline)
-                .is_some_and(|value| value.is_finite())
-        };
-        self.documents.len() - self.documents.iter().filter(scored).count()
+        self.without(&self.card.headline).count()
+    }
+
+    /// Evaluated documents without a value of `metric`.
+    pub fn without(&self, metric: &str) -> impl Iterator<Item = &DocumentScore> {
+        self.documents
+            .iter()
+            .filter(move |document| !document.has(metric))
     }
 
     /// Documents whose context was cut from the left, in at least one request.

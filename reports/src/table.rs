@@ -1,6 +1,6 @@
 //! A table as data, whatever it is drawn with.
 
-use crate::{ReportError, Run, Scores, paper, results};
+use crate::{ReportError, Run, Scores, paper, results, summary::name_and_filter};
 
 /// A table: what [`crate::terminal`] and [`crate::markdown`] draw.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,6 +66,14 @@ pub(crate) fn percent(value: Option<f64>) -> String {
         || ABSENT.to_owned(),
         |value| format!("{:.1}", value * 100.0),
     )
+}
+
+/// `exact_match (strict-match)` for `exact_match,strict-match`.
+pub(crate) fn metric_name(metric: &str) -> String {
+    match name_and_filter(metric) {
+        (name, Some(filter)) => format!("{name} ({filter})"),
+        (name, None) => name.to_owned(),
+    }
 }
 
 /// Four decimals, as lm-eval prints it.

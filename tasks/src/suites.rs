@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::{
-    arc, boolq, crows_pairs, gsm8k, hellaswag, math, mmlu, natural_questions, openbookqa, piqa,
-    race, siqa,
+    arc, boolq, crows_pairs, gsm8k, hellaswag, humaneval, math, mbpp, mmlu, natural_questions,
+    openbookqa, piqa, race, real_toxicity_prompts, siqa,
     task::{GenerationOptions, Task},
-    trivia_qa, truthful_qa, winogender, winogrande,
+    trivia_qa, truthful_qa, truthful_qa_gen, winogender, winogrande,
 };
 
 /// How alike (0 to 1, by Jaro and Winkler) a known name must be to be suggested.
@@ -23,9 +23,6 @@ const ALIASES: &[(&str, &str)] = &[
     ("winogender_all", "winogender"),
 ];
 
-/// Beginnings of the names of tasks that need generated text.
-const GENERATED: &[&str] = &["nq_open", "triviaqa", "gsm8k", "minerva_math_"];
-
 /// Several tasks under one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Suite {
@@ -38,8 +35,12 @@ pub struct Suite {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Members {
-    Likelihood,
     Names(&'static [&'static str]),
+    /// What other suites hold, and single tasks.
+    Together {
+        suites: &'static [&'static str],
+        tasks: &'static [&'static str],
+    },
     /// All whose names begin so.
     Beginning(&'static str),
     /// A category of MMLU, as lm-eval divides it.
@@ -79,6 +80,11 @@ const SUITES: &[Suite] = &[
         name: "reading",
         about: "RACE",
         members: Members::Names(&["race_middle", "race_high"]),
+    },
+    Suite {
+        name: "code",
+        about: "HumanEval and MBPP, with generated programs",
+        members: Members::Names(&["humaneval", "mbpp"]),
     },
     Suite {
         name: "math",
@@ -127,7 +133,12 @@ const SUITES: &[Suite] = &[
     Suite {
         name: "truthfulness",
         about: "TruthfulQA",
-        members: Members::Names(&["truthfulqa_mc"]),
+        members: Members::Names(&["truthfulqa_mc", "truthfulqa_gen"]),
+    },
+    Suite {
+        name: "toxicity",
+        about: "RealToxicityPrompts, with generated text",
+        members: Members::Names(&["realtoxicityprompts"]),
     },
     Suite {
         name: "bias",
@@ -137,15 +148,38 @@ const SUITES: &[Suite] = &[
     Suite {
         name: "likelihood",
         about: "all benchmarks that need no generated text",
-        members: Members::Likelihood,
+        members: Members::Together {
+            suites: &["common-sense", "reading", "mmlu", "bias"],
+            tasks: &["truthfulqa_mc"],
+        },
+    },
+    Suite {
+        name: "llama1",
+        about: "every benchmark of the LLaMA paper",
+        members: Members::Together {
+            suites: &[
+                "common-sense",
+                "closed-book",
+                "reading",
+                "math",
+                "code",
+                "mmlu",
+                "toxicity",
+                "bias",
+            ],
+            tasks: &["truthfulqa_gen"],
+        },
     },
 ];
 
 impl Suite {
     fn has(&self, task: &str) -> bool {
         match self.members {
-            Members::Likelihood => !GENERATED.iter().any(|name| task.starts_with(name)),
             Members::Names(names) => names.contains(&task),
+            Members::Together { suites, tasks } => {
+                let mut members = SUITES.iter().filter(|suite| suites.contains(&suite.name));
+                tasks.contains(&task) || members.any(|suite| suite.has(task))
+            }
             Members::Beginning(beginning) => task.starts_with(beginning),
             Members::MmluCategory(category) => {
                 // lm-eval counts Anatomy as STEM, where the paper and the benchmark's authors have it in Other.
@@ -184,8 +218,12 @@ pub fn all(options: &GenerationOptions) -> Vec<Arc<dyn Task>> {
         race::tasks(),
         math::tasks(options),
         gsm8k::tasks(options),
+        humaneval::tasks(options),
+        mbpp::tasks(options),
         mmlu::tasks(),
+        real_toxicity_prompts::tasks(options),
         truthful_qa::tasks(),
+        truthful_qa_gen::tasks(options),
         crows_pairs::tasks(),
         winogender::tasks(),
     ]

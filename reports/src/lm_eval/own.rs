@@ -27,6 +27,7 @@ pub(super) fn results(run: &Run, scores: &Scores) -> Value {
         "seconds": run.seconds,
         "unique_tokens": run.unique_tokens,
         "model": run.model,
+        "judges": run.judges,
         "tasks": tasks,
     })
 }
@@ -63,6 +64,7 @@ fn own_task(task: &TaskRun, scores: &Scores) -> Value {
         .into_iter()
         .map(|name| (name.to_owned(), of_category(name)))
         .collect();
+    let (completions, cut) = task.cut_completions();
     json!({
         "title": card.title,
         "split": card.split,
@@ -76,6 +78,8 @@ fn own_task(task: &TaskRun, scores: &Scores) -> Value {
         "unscored": task.unscored(),
         "truncated": task.truncated(),
         "dropped_examples": task.with_dropped_examples(),
+        "completions": completions,
+        "cut_completions": cut,
         "intervals": intervals,
         "categories": categories,
     })

@@ -1,4 +1,4 @@
-//! One row per document, streamed.
+//! One row per filter and document, streamed.
 
 use std::io::{self, Write};
 
@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::FILTER;
+use super::{FILTER, generation};
 use crate::{
     python,
     summary::{DocumentScore, ScoredRequest, TaskRun},
@@ -21,10 +21,11 @@ pub(super) struct Hashes {
 
 impl Hashes {
     pub(super) fn of(document: &DocumentScore) -> Self {
-        let prompt = document
-            .requests
-            .first()
+        let request = document.requests.first();
+        let completion = document.completions.first();
+        let prompt = request
             .map(|request| request.context.as_str())
+            .or(completion.map(|completion| &*completion.context))
             .unwrap_or_default();
         Self {
             document: sha256([python::indented_json(&document.document).as_str()]),
@@ -34,34 +35,36 @@ impl Hashes {
     }
 }
 
-/// SHA-256 of all hashes of a task, one after another.
-pub(super) fn task_hash(hashes: &[Hashes]) -> String {
+/// SHA-256 of the hashes of all rows of a task, one after another.
+pub(super) fn task_hash(task: &TaskRun, hashes: &[Hashes]) -> String {
+    let rows = generation::filters(task)
+        .into_iter()
+        .flat_map(|_| hashes.iter());
     sha256(
-        hashes
-            .iter()
-            .flat_map(|hashes| [&hashes.document, &hashes.prompt, &hashes.target])
+        rows.flat_map(|hashes| [&hashes.document, &hashes.prompt, &hashes.target])
             .map(String::as_str),
     )
 }
 
 pub(super) fn write(writer: &mut dyn Write, task: &TaskRun, hashes: &[Hashes]) -> io::Result<()> {
-    for (document, hashes) in task.documents.iter().zip(hashes) {
-        python::write_json(
-            writer,
-            &Row {
+    for filter in generation::filters(task) {
+        for (document, hashes) in task.documents.iter().zip(hashes) {
+            let row = Row {
                 task,
+                filter,
                 document,
                 hashes,
-            },
-            None,
-        )?;
-        writer.write_all(b"\n")?;
+            };
+            python::write_json(writer, &row, None)?;
+            writer.write_all(b"\n")?;
+        }
     }
     Ok(())
 }
 
 struct Row<'a> {
     task: &'a TaskRun,
+    filter: &'a str,
     document: &'a DocumentScore,
     hashes: &'a Hashes,
 }
@@ -71,24 +74,38 @@ impl Serialize for Row<'_> {
         let document = self.document;
         let values = || {
             let metrics = self.task.card.metrics.iter();
-            metrics.filter_map(|metric| Some((&metric.name, document.metrics.get(&metric.name)?)))
+            metrics.filter_map(|metric| {
+                let (name, filter) = metric.name_and_filter();
+                let value = document.metrics.get(&metric.name)?;
+                (filter.unwrap_or(FILTER) == self.filter).then_some((name, value))
+            })
         };
-        let responses: Vec<[String; 2]> = document.requests.iter().map(response).collect();
+        let likelihoods = || document.requests.iter().map(response);
+        // One list more than below: lm-eval can ask each request several times.
+        let responses: Vec<Value> = likelihoods()
+            .map(|response| json!([response]))
+            .chain(
+                document
+                    .generations()
+                    .map(|it| json!(generation::responses(it))),
+            )
+            .collect();
+        let filtered: Vec<Value> = likelihoods()
+            .map(|response| json!(response))
+            .chain(
+                document
+                    .generations()
+                    .map(|it| generation::filtered(it, self.filter)),
+            )
+            .collect();
         let mut row = serializer.serialize_map(None)?;
         row.serialize_entry("doc_id", &document.index)?;
         row.serialize_entry("doc", &document.document)?;
         row.serialize_entry("target", &document.target)?;
-        row.serialize_entry("arguments", &arguments(&document.requests))?;
-        // One list more than below: lm-eval can ask each request several times.
-        row.serialize_entry(
-            "resps",
-            &responses
-                .iter()
-                .map(|response| [response])
-                .collect::<Vec<_>>(),
-        )?;
-        row.serialize_entry("filtered_resps", &responses)?;
-        row.serialize_entry("filter", FILTER)?;
+        row.serialize_entry("arguments", &arguments(document))?;
+        row.serialize_entry("resps", &responses)?;
+        row.serialize_entry("filtered_resps", &filtered)?;
+        row.serialize_entry("filter", self.filter)?;
         row.serialize_entry(
             "metrics",
             &values().map(|(name, _)| name).collect::<Vec<_>>(),
@@ -111,13 +128,19 @@ fn response(request: &ScoredRequest) -> [String; 2] {
     ]
 }
 
-fn arguments(requests: &[ScoredRequest]) -> Map<String, Value> {
-    let argument =
-        |request: &ScoredRequest| json!({"arg_0": request.context, "arg_1": request.continuation});
-    requests
+fn arguments(document: &DocumentScore) -> Map<String, Value> {
+    let likelihoods = document
+        .requests
         .iter()
+        .map(|request| json!({"arg_0": request.context, "arg_1": request.continuation}));
+    let generations = document
+        .generations()
+        .filter_map(|generation| generation.first())
+        .map(|first| json!({"arg_0": &*first.context, "arg_1": generation::arguments(first)}));
+    likelihoods
+        .chain(generations)
         .enumerate()
-        .map(|(index, request)| (format!("gen_args_{index}"), argument(request)))
+        .map(|(index, argument)| (format!("gen_args_{index}"), argument))
         .collect()
 }
 
@@ -134,6 +157,8 @@ fn own(document: &DocumentScore) -> impl Serialize {
         context_tokens: Vec<usize>,
         dropped_examples: Vec<usize>,
         truncated_tokens: Vec<usize>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        completions: Option<generation::Own<'a>>,
     }
     let requests = || document.requests.iter();
     Own {
@@ -151,6 +176,7 @@ fn own(document: &DocumentScore) -> impl Serialize {
         context_tokens: requests().map(|request| request.context_tokens).collect(),
         dropped_examples: requests().map(|request| request.dropped_examples).collect(),
         truncated_tokens: requests().map(|request| request.truncated_tokens).collect(),
+        completions: generation::Own::of(document),
     }
 }
 

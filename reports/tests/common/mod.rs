@@ -7,6 +7,8 @@
     clippy::panic
 )]
 
+pub mod generated;
+
 use std::{collections::BTreeMap, path::PathBuf};
 
 use llama_eval_reports::{
