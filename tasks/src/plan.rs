@@ -119,6 +119,11 @@ pub fn plan(
     } else {
         Vec::new()
     };
+    // The bundled pools are small; what was not asked for by number is as many as there are.
+    let shots = match selection.shots {
+        None if data.is_bundled() && shots > pool.len() => pool.len().saturating_sub(1),
+        _ => shots,
+    };
     let mut few_shot = FewShot::new(
         &pool,
         shots,

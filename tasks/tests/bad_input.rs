@@ -228,12 +228,54 @@ fn documents_without_gold() {
         r#"{"qID": "1", "sentence": "a _ b", "option1": "x", "option2": "y", "answer": ""}"#;
     let hellaswag = r#"{"ind": 1, "activity_label": "l", "ctx_a": "a", "ctx_b": "b", "endings": ["1","2","3","4"]}"#;
     let boolq = r#"{"question": "q", "title": "t", "passage": "p"}"#;
+    let nq = r#"{"question": "q", "answer": []}"#;
+    let gsm8k = r#"{"question": "q", "answer": "It is 5."}"#;
+    let math =
+        r#"{"problem": "p", "level": "Level 1", "type": "Algebra", "solution": "It is $5$."}"#;
+    let level =
+        r#"{"problem": "p", "level": "Level ?", "type": "Algebra", "solution": "$\\boxed{5}$"}"#;
     let humaneval =
         r#"{"task_id": "0", "prompt": "p", "entry_point": "e", "canonical_solution": "s"}"#;
     let mbpp =
         r#"{"task_id": 11, "text": "t", "code": "c", "test_setup_code": "", "test_list": []}"#;
     let csv = "Type,Category,Question,Best Answer,Correct Answers,Incorrect Answers,Source\nT,C,,B,B,I,S\n";
     let cases: &[Case<'_>] = &[
+        (
+            "nq_open",
+            &[("nq_open/NQ-open.dev.jsonl", nq)],
+            "nq_open/NQ-open.dev.jsonl",
+            Some(1),
+        ),
+        (
+            "triviaqa",
+            &[("triviaqa/topics.dpr.trivia.test.txt", "q\t['a']\nq\t[]\n")],
+            "triviaqa/topics.dpr.trivia.test.txt",
+            Some(2),
+        ),
+        (
+            "triviaqa",
+            &[("triviaqa/topics.dpr.trivia.test.txt", "q\t['a'\n")],
+            "triviaqa/topics.dpr.trivia.test.txt",
+            Some(1),
+        ),
+        (
+            "gsm8k",
+            &[("gsm8k/test.jsonl", gsm8k)],
+            "gsm8k/test.jsonl",
+            Some(1),
+        ),
+        (
+            "minerva_math_algebra",
+            &[("math/test/algebra/1.json", math)],
+            "math/test/algebra/1.json",
+            None,
+        ),
+        (
+            "minerva_math_algebra",
+            &[("math/test/algebra/7.json", level)],
+            "math/test/algebra/7.json",
+            None,
+        ),
         (
             "humaneval",
             &[("humaneval/HumanEval.jsonl", humaneval)],
@@ -359,7 +401,11 @@ fn every_task_says_what_is_missing() {
 fn everywhere(bytes: &[u8]) -> DataDir {
     let names = pins().unwrap().iter().map(|pin| pin.name.clone());
     let names = names.filter(|name| {
-        !name.starts_with("race/") || name.ends_with("/1.txt") || name.ends_with("/73.txt")
+        let is_one_of_many = name.starts_with("race/") || name.starts_with("math/test/");
+        !is_one_of_many
+            || ["/1.txt", "/73.txt", "/1.json"]
+                .iter()
+                .any(|ending| name.ends_with(ending))
     });
     DataDir::from_memory("test", names.map(|name| (name, bytes.to_vec())).collect())
 }
@@ -371,7 +417,7 @@ proptest! {
     fn no_bytes_make_a_task_panic(
         bytes in prop_oneof![
             proptest::collection::vec(any::<u8>(), 0..200),
-            "([\\[\\]{}\",:\t\n_$A-E0-9]|question|answer|choices|null){0,60}".prop_map(String::into_bytes),
+            "([\\[\\]{}\",:\t\n_$A-E0-9]|question|answer|choices|null|problem|Level 1|boxed|target){0,60}".prop_map(String::into_bytes),
         ]
     ) {
         let data = everywhere(&bytes);

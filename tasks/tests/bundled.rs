@@ -48,11 +48,12 @@ fn every_sample_is_embedded_under_a_pinned_name() {
         .map(|pin| pin.name.as_str())
         .collect();
     for name in &names {
-        // RACE is read by folder, so its articles may have any number.
-        let is_article =
-            name.starts_with("race/test/middle/") || name.starts_with("race/test/high/");
-        // MATH is pinned as an archive, HumanEval compressed.
-        let is_unpacked = name.starts_with("math/") || name == "humaneval/HumanEval.jsonl";
+        // RACE and MATH are read by folder, so their files may have any number.
+        let is_article = name.starts_with("race/test/middle/")
+            || name.starts_with("race/test/high/")
+            || name.starts_with("math/test/");
+        // HumanEval is pinned compressed.
+        let is_unpacked = name == "humaneval/HumanEval.jsonl";
         assert!(
             is_article || is_unpacked || pinned.contains(name.as_str()),
             "{name} is not in datasets.lock"
@@ -66,13 +67,13 @@ fn every_sample_is_embedded_under_a_pinned_name() {
     }
 }
 
-/// Every task but the subjects of MMLU, of which there are some.
+/// Every task but the subjects of MMLU and MATH, of which there are some.
 #[test]
 fn every_benchmark_can_be_planned() {
     if samples().is_none() {
         return;
     }
-    let mut subjects = 0;
+    let (mut subjects, mut problems) = (0, 0);
     for task in suites::all(&Default::default()) {
         let name = &task.card().name;
         for protocol in [Protocol::Paper, Protocol::LmEval] {
@@ -80,13 +81,17 @@ fn every_benchmark_can_be_planned() {
                 Ok(plan) => {
                     assert!(!plan.items.is_empty(), "{name}");
                     subjects += usize::from(name.starts_with("mmlu_"));
+                    problems += usize::from(name.starts_with("minerva_math_"));
                 }
                 Err(error) => assert!(
-                    name.starts_with("mmlu_") && error.problem.contains("no such sample"),
+                    (name.starts_with("mmlu_") || name.starts_with("minerva_math_"))
+                        && error.problem.contains("no such"),
                     "{error}"
                 ),
             }
         }
     }
     assert!(subjects >= 2);
+    // Algebra, counting and probability, and prealgebra, under both protocols.
+    assert_eq!(problems, 6);
 }

@@ -31,6 +31,10 @@ fn rows(file: &DataFile) -> Option<usize> {
     Some(match file.name.rsplit('.').next().unwrap() {
         "jsonl" | "lst" => lines(),
         "tsv" => lines() - 1,
+        "json" if file.name.starts_with("math/") => {
+            let problem = reader::json_object(file).unwrap();
+            usize::from(problem.text("problem").is_ok())
+        }
         "json" => reader::json_objects(file).unwrap().len(),
         "csv" if file.name.starts_with("mmlu/") => reader::csv_rows(
             file,

@@ -6,9 +6,9 @@
 //! Then it compares numbers, expressions, lists, intervals, matrices, equations and inequalities by value. Decimal
 //! fractions are rounded to six places.
 //!
-//! Not covered: solving equations, sets against inequalities, unions of intervals, chains of inequalities, and most
-//! of its list of units; such answers are equal only if spelled alike. Formulas in bare square brackets are not
-//! looked for.
+//! Not covered: solving equations, sets against inequalities, unions of intervals in another order or form, chains of
+//! inequalities, per cent within formulas, and most of its list of units; such answers are equal only if spelled
+//! alike. Formulas in bare square brackets are not looked for.
 
 use std::sync::LazyLock;
 
@@ -65,6 +65,8 @@ enum Brackets {
     Set,
     /// A tuple or an interval.
     Pair(char, char),
+    /// Intervals and sets joined by `\cup`.
+    Union,
     Matrix,
 }
 
@@ -460,7 +462,8 @@ static PLAINLY: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"\\\s|\n|\t", " "),
         (r"\s*\b(?:percentage|percent|pct)\b|\\text\{(?:percentage|percent|pct)\}|\\?%", ""),
         (r"\^\s*(?:\\circ\b|\{\s*\\circ\s*\})|\\degree\b", ""),
-        (r"^(.*\S)\s*\\text\s*\{[^{}]*\}(?:\^\d|\^\{\d\})?$", "${1}"),
+        (r"\\[,;:]", " "),
+        (r"^(.*?\S)\s*\\text\s*\{.*\}(?:\^\d|\^\{\d\})?$", "${1}"),
         (r"(\d|\}|\s)\s*(?:integer|feet|digit|pound|meal|edge|student|mile|degree|square unit|unit|inch|cent|gallon|coin|mark|hour|minute|second|day|week|month|year|cm|km|mm|kg|mph|ft|m|g|meter|square|point|dollar|way)(?:s|es)?\s*$", "${1}"),
         (r"\^\s?\(([^()]*)\)", "^{${1}}"),
         (r"\\sqrt\s*([^\s{\[])", r"\sqrt{${1}}"),
@@ -503,8 +506,18 @@ fn value(text: &str, depth: usize) -> Option<Value> {
     let within = |text: &str| value(text, depth + 1);
     if let Some(relation) = relation(text) {
         let (comparison, left, right) = relation?;
-        let sides = (Box::new(within(left)?), Box::new(within(right)?));
-        return Some(Value::Relation(comparison, sides.0, sides.1));
+        // Behind a sign a comma never groups digits.
+        let items = split(right, ',');
+        let right = match items.len() {
+            1 => within(right)?,
+            _ => list(Brackets::Set, items, depth)?,
+        };
+        let left = within(left)?;
+        return Some(Value::Relation(comparison, Box::new(left), Box::new(right)));
+    }
+    let united: Vec<&str> = text.split(r"\cup").collect();
+    if united.len() > 1 && united.iter().all(|part| closes_at_end(part.trim())) {
+        return list(Brackets::Union, united, depth);
     }
     let items = split(text, ',');
     if items.len() > 1 && !THOUSANDS.is_match(text) {
@@ -521,8 +534,11 @@ fn value(text: &str, depth: usize) -> Option<Value> {
         (letters.next(), letters.next_back())
     {
         let items = split(letters.as_str(), ',');
-        if items.len() > 1 && closes_at_end(text) {
-            return list(Brackets::Pair(open, close), items, depth);
+        match items.len() {
+            _ if !closes_at_end(text) => {}
+            1 if open == '(' && close == ')' => return within(letters.as_str()),
+            1 => {}
+            _ => return list(Brackets::Pair(open, close), items, depth),
         }
     }
     if let Some(matrix) = matrix(text, depth) {
@@ -812,6 +828,12 @@ mod tests {
             (r"5\text{ cm}", "5"),
             (r"\pi", "3.141593"),
             ("e^{i\\pi}", "-1"),
+            ("(7,9)", "((7,9))"),
+            (
+                r"(-\infty,-2]\cup[2,\infty)",
+                r"x\in(-\infty, -2] \cup [2, \infty)",
+            ),
+            (r"25 \, \text{km}", "25"),
         ] {
             assert!(verify(gold, answer), "{gold} = {answer}");
         }
@@ -825,6 +847,8 @@ mod tests {
             (r"\pi", "3.14159"),
             ("(1,2)", "1<x<2"),
             ("5", "2(5)/2"),
+            ("1000", "x=1,000"),
+            (r"(-\infty,-2]\cup[2,\infty)", r"(-\infty,-2]\cup(2,\infty)"),
         ] {
             assert!(!verify(gold, answer), "{gold} != {answer}");
         }
