@@ -5,4 +5,5 @@ mod cli;
 mod parity;
 mod program;
 mod resume;
+mod sandbox;
 mod store;

@@ -1,6 +1,6 @@
 //! What is still to be asked: every question once, however many documents ask it, and nothing the store knows.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use llama_eval_model::{Answer, Identity, Request};
 use llama_eval_tasks::TaskPlan;
@@ -10,15 +10,20 @@ use crate::{
     store::{Store, StoreError},
 };
 
+/// What a token that is generated counts beside bytes that are read: a step is far slower than reading on.
+const BYTES_OF_NEW_TOKEN: usize = 16;
+
 /// One question that has no answer yet.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
     /// Under which its answer is stored.
     pub(crate) key: Key,
+    /// The document that asks it first: its position in the plan.
+    pub(crate) item: usize,
     /// What to ask.
     pub(crate) request: Request,
-    /// Bytes that are new with it: its continuation, and its context unless the question before had the
-    /// same. Close enough to unique tokens to tell the time left.
+    /// Bytes that are new with it: its continuation or what it may generate at most, and its context unless
+    /// the question before had the same. Close enough to unique tokens to tell the time left.
     pub(crate) work: u64,
 }
 
@@ -56,7 +61,10 @@ impl Agenda {
         let mut agenda = Self::default();
         for plan in plans {
             let mut questions: Vec<Question> = Vec::new();
-            for request in plan.items.iter().flat_map(|item| &item.requests) {
+            let items = plan.items.iter().enumerate();
+            for (item, request) in
+                items.flat_map(|(at, item)| item.requests.iter().map(move |request| (at, request)))
+            {
                 agenda.requests += 1;
                 let key = key(&mut keys, request, plan)?;
                 if !seen.insert(key) || is_answered(store, &key)? {
@@ -65,6 +73,7 @@ impl Agenda {
                 let work = work(request, questions.last());
                 questions.push(Question {
                     key,
+                    item,
                     request: request.clone(),
                     work,
                 });
@@ -110,17 +119,25 @@ fn is_answered(store: Option<&Store>, key: &Key) -> Result<bool, StoreError> {
 }
 
 fn work(request: &Request, last: Option<&Question>) -> u64 {
-    let Request::LogLikelihood {
-        prompt,
-        continuation,
-    } = request
-    else {
-        return 1;
-    };
     let last = last.map(|question| &question.request);
-    let same = matches!(last, Some(Request::LogLikelihood { prompt: last, .. }) if last == prompt);
-    let context = if same { 0 } else { prompt.question.len() };
-    (continuation.len() + context).max(1) as u64
+    let (new, context, same) = match request {
+        Request::LogLikelihood {
+            prompt,
+            continuation,
+        } => {
+            let same =
+                matches!(last, Some(Request::LogLikelihood { prompt: last, .. }) if last == prompt);
+            (continuation.len(), prompt.question.len(), same)
+        }
+        Request::Generate { generation, .. } => {
+            let same = matches!(last, Some(Request::Generate { generation: last, .. })
+                if Arc::ptr_eq(last, generation));
+            let new = generation.max_new_tokens * BYTES_OF_NEW_TOKEN;
+            (new, generation.prompt.question.len(), same)
+        }
+        _ => (0, 0, true),
+    };
+    (new + if same { 0 } else { context }).max(1) as u64
 }
 
 #[cfg(test)]

@@ -7,19 +7,26 @@ use llama_eval_tasks::TaskPlan;
 
 use crate::{
     agenda::{Agenda, Question},
+    checks::Programs,
     events::{Event, Listener},
     messages,
     store::Store,
 };
 
-/// A signal stopped the run; everything answered is stored.
+/// A signal stopped the run; everything that came before it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("interrupted: {} of {} stored", messages::count(*answered as u64), messages::counted(*questions, "answer"))]
-pub(crate) struct Interrupted {
-    /// Answers in the store.
-    pub(crate) answered: usize,
-    /// Answers of a whole run.
-    pub(crate) questions: usize,
+pub(crate) enum Interrupted {
+    /// While the model answered.
+    #[error("interrupted: {} of {} stored", messages::count(*answered as u64), messages::counted(*questions, "answer"))]
+    WhileAsking {
+        /// Answers in the store.
+        answered: usize,
+        /// Answers of a whole run.
+        questions: usize,
+    },
+    /// While programs ran or judges were asked.
+    #[error("interrupted: all answers are stored, not all verdicts on them")]
+    WhileJudging,
 }
 
 /// Asks `model` everything on `agenda`, task by task.
@@ -32,16 +39,10 @@ pub(crate) fn ask(
     agenda: &Agenda,
     store: &mut Store,
     listener: &mut dyn Listener,
+    programs: Option<&mut Programs>,
     stop: &AtomicBool,
 ) -> anyhow::Result<()> {
-    let counts = Interrupted {
-        answered: agenda.answered(),
-        questions: agenda.different,
-    };
-    let Interrupted {
-        answered,
-        questions,
-    } = counts;
+    let (answered, questions) = (agenda.answered(), agenda.different);
     listener.event(&Event::Begun {
         questions,
         answered,
@@ -49,8 +50,10 @@ pub(crate) fn ask(
     });
     let mut recorder = Recorder {
         store,
-        questions: &[],
-        counts,
+        asked: None,
+        programs,
+        answered,
+        different: questions,
         listener,
         stop,
     };
@@ -62,7 +65,7 @@ pub(crate) fn ask(
         recorder.listener.event(&Event::Task {
             name: plan.task.card().name.clone(),
         });
-        recorder.questions = questions;
+        recorder.asked = Some((plan, questions));
         let requests: Vec<Request> = questions
             .iter()
             .map(|question| question.request.clone())
@@ -85,8 +88,13 @@ pub(crate) fn ask(
 /// Hands answers to the store and tells about them.
 struct Recorder<'a> {
     store: &'a mut Store,
-    questions: &'a [Question],
-    counts: Interrupted,
+    /// The task that is asked, and its questions.
+    asked: Option<(&'a TaskPlan, &'a [Question])>,
+    /// Where generated programs are run.
+    programs: Option<&'a mut Programs>,
+    /// Answers in the store, of so many different questions.
+    answered: usize,
+    different: usize,
     listener: &'a mut dyn Listener,
     stop: &'a AtomicBool,
 }
@@ -94,7 +102,10 @@ struct Recorder<'a> {
 impl Recorder<'_> {
     fn check_stop(&self) -> Result<(), SinkError> {
         if self.stop.load(Ordering::Relaxed) {
-            Err(Box::new(self.counts))
+            Err(Box::new(Interrupted::WhileAsking {
+                answered: self.answered,
+                questions: self.different,
+            }))
         } else {
             Ok(())
         }
@@ -103,12 +114,20 @@ impl Recorder<'_> {
 
 impl Sink for Recorder<'_> {
     fn answer(&mut self, index: usize, answer: Answer) -> Result<(), SinkError> {
-        let question = self
-            .questions
-            .get(index)
-            .ok_or("the model answered a question nobody asked")?;
+        let asked = self
+            .asked
+            .and_then(|(plan, questions)| Some((plan, questions.get(index)?)));
+        let (plan, question) = asked.ok_or("the model answered a question nobody asked")?;
+        if let (Some(programs), Answer::Completion(completion), Some(item)) =
+            (&mut self.programs, &answer, plan.items.get(question.item))
+        {
+            let checks = plan
+                .task
+                .checks(&item.document, &completion.text, plan.protocol);
+            programs.submit(checks, self.store)?;
+        }
         self.store.put(question.key, answer)?;
-        self.counts.answered += 1;
+        self.answered += 1;
         self.listener.event(&Event::Answered {
             work: question.work,
         });
@@ -116,6 +135,9 @@ impl Sink for Recorder<'_> {
     }
 
     fn computed(&mut self, unique_tokens: usize) -> Result<(), SinkError> {
+        if let Some(programs) = &mut self.programs {
+            programs.collect(self.store)?;
+        }
         self.store.computed(unique_tokens)?;
         self.listener.event(&Event::Computed { unique_tokens });
         self.check_stop()
@@ -187,7 +209,7 @@ mod tests {
             .unwrap();
         let agenda = Agenda::new(plans, model.identity(), Some(&store)).unwrap();
         let mut log = Log::default();
-        let outcome = ask(&mut model, plans, &agenda, &mut store, &mut log, stop);
+        let outcome = ask(&mut model, plans, &agenda, &mut store, &mut log, None, stop);
         let mut run = scores::score(
             &settings(),
             model.identity(),

@@ -11,6 +11,8 @@ use llama_eval_tasks::Protocol;
 
 use crate::{
     exit::Exit,
+    judges::{ToxicitySpec, TruthfulnessSpec},
+    sandbox::Isolation,
     settings::{BosPolicy, Device, Dtype},
 };
 
@@ -23,6 +25,14 @@ const RUN_EXAMPLES: &str = "Examples:
       a hundred documents, prompted and scored as lm-eval does
 
 The same command goes on where it was stopped; `--limit` may grow and `--tasks` may change in between.";
+
+const JUDGE_EXAMPLES: &str = "Examples:
+  llama-eval judge out/llama-7b-paper --toxicity classifier:toxic-bert
+      unitary/toxic-bert or s-nlp/roberta_toxicity_classifier, downloaded as a folder
+  llama-eval judge out/llama-7b-paper --truthfulness llama:truth-judge,info-judge
+      allenai/truthfulqa-truth-judge-llama2-7B and allenai/truthfulqa-info-judge-llama2-7B
+
+What was judged before by the same judge is not judged again; a failed judgement is tried again.";
 
 /// Reruns the evaluation of the LLaMA paper on a checkpoint
 #[derive(Debug, Parser)]
@@ -38,7 +48,10 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Evaluate a model; without arguments, the bundled one on bundled samples
     #[command(after_long_help = RUN_EXAMPLES)]
-    Run(RunArguments),
+    Run(Box<RunArguments>),
+    /// Have the texts of a finished run judged, and score it again; needs no model
+    #[command(after_long_help = JUDGE_EXAMPLES)]
+    Judge(JudgeRunArguments),
     /// List the benchmarks, or show exactly what one of them asks
     #[command(subcommand)]
     Tasks(TasksCommand),
@@ -113,6 +126,48 @@ pub(crate) struct PromptingArguments {
     pub(crate) seed: u64,
 }
 
+/// How text is generated.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct GenerationArguments {
+    /// Completions drawn per prompt where a benchmark draws any (n of pass@k and maj1@k) [default: each task's own; the demo's 4]
+    #[arg(long, short = 'n', alias = "num_samples", value_name = "N",
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    pub(crate) num_samples: Option<usize>,
+    /// The k of pass@k and maj1@k, at most the completions drawn [default: each task's own]
+    #[arg(long, short = 'k', alias = "at_k", value_name = "K",
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    pub(crate) at_k: Option<usize>,
+    /// Most tokens of a completion [default: each task's own]
+    #[arg(long, aliases = ["max_new_tokens", "max_gen_toks"], value_name = "TOKENS",
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
+    pub(crate) max_new_tokens: Option<usize>,
+}
+
+/// Who judges generated text.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct JudgeArguments {
+    /// Who judges toxicity: `classifier:DIR` (Hugging Face folder of a BERT or RoBERTa classifier) or `perspective[:URL]`
+    #[arg(long, value_name = "JUDGE")]
+    pub(crate) toxicity: Option<ToxicitySpec>,
+    /// Who judges truthfulness: `llama:TRUTH_MODEL[,INFO_MODEL]` or `endpoint:URL,model=NAME[,info-model=NAME]`
+    #[arg(long, value_name = "JUDGE")]
+    pub(crate) truthfulness: Option<TruthfulnessSpec>,
+}
+
+/// `llama-eval judge`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct JudgeRunArguments {
+    /// Output folder of the run
+    #[arg(value_name = "RUN", value_hint = ValueHint::DirPath)]
+    pub(crate) run: PathBuf,
+    /// Judges.
+    #[command(flatten)]
+    pub(crate) judges: JudgeArguments,
+    /// Also write every document with its prompts and answers, as lm-eval's `samples_*.jsonl`
+    #[arg(long, short = 's', alias = "log_samples")]
+    pub(crate) log_samples: bool,
+}
+
 /// Where documents come from.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DataArguments {
@@ -130,7 +185,7 @@ pub(crate) struct RunArguments {
     /// A `tokenizer.json` to use instead of the checkpoint's own tokenizer
     #[arg(long, value_name = "FILE")]
     pub(crate) tokenizer: Option<PathBuf>,
-    /// Tasks and suites, separated by commas [default: those of `--samples`, else `likelihood`]
+    /// Tasks and suites, separated by commas [default: those of `--samples`, else `llama1,truthfulqa_mc`]
     #[arg(long, short = 't', value_name = "NAME,...", value_delimiter = ',')]
     pub(crate) tasks: Vec<String>,
     /// Prompting.
@@ -146,6 +201,18 @@ pub(crate) struct RunArguments {
     /// Data.
     #[command(flatten)]
     pub(crate) data: DataArguments,
+    /// Generated text.
+    #[command(flatten)]
+    pub(crate) generation: GenerationArguments,
+    /// How programs that the model wrote are kept from doing harm
+    #[arg(long, value_enum, value_name = "HOW", default_value = "namespaces")]
+    pub(crate) sandbox: Isolation,
+    /// Run the reference solutions of the code benchmarks in the sandbox instead of the model's
+    #[arg(long, alias = "check_references")]
+    pub(crate) check_references: bool,
+    /// Judges.
+    #[command(flatten)]
+    pub(crate) judges: JudgeArguments,
     /// Where choices are compared, also ask for the choice after "Answer:" alone, `always` or where it is `needed` for the headline metric
     #[arg(long, value_enum, value_name = "WHEN", default_value = "always")]
     pub(crate) answer_context: AnswerContext,

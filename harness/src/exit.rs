@@ -6,7 +6,10 @@ use llama_eval_model::ModelError;
 use llama_eval_reports::ReportError;
 use llama_eval_tasks::{DataError, suites::UnknownTask};
 
-use crate::{ask::Interrupted, settings::SettingsError, store::StoreError};
+use crate::{
+    ask::Interrupted, judges::JudgeError, sandbox::SandboxError, settings::SettingsError,
+    store::StoreError,
+};
 
 /// How the program ended. The numbers are part of its interface and never change their meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,11 +35,13 @@ pub(crate) enum Exit {
     Unscored = 8,
     /// Stopped half way by a signal; the same command goes on.
     Interrupted = 9,
+    /// Generated programs cannot be isolated here, or a judge cannot be asked.
+    Judge = 10,
 }
 
 impl Exit {
     /// Every code, ascending.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Success,
         Self::Unexpected,
         Self::Usage,
@@ -47,6 +52,7 @@ impl Exit {
         Self::Output,
         Self::Unscored,
         Self::Interrupted,
+        Self::Judge,
     ];
 
     /// What it means, for the help text.
@@ -62,6 +68,7 @@ impl Exit {
             Self::Output => "output directory or store unusable",
             Self::Unscored => "finished, but some documents have no score",
             Self::Interrupted => "interrupted; the same command goes on where it stopped",
+            Self::Judge => "sandbox or judge unusable",
         }
     }
 
@@ -94,6 +101,8 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
         (cause.is::<StoreError>(), Exit::Output),
         (cause.is::<ReportError>(), Exit::Output),
         (cause.is::<Interrupted>(), Exit::Interrupted),
+        (cause.is::<SandboxError>(), Exit::Judge),
+        (cause.is::<JudgeError>(), Exit::Judge),
     ];
     kinds.into_iter().find_map(|(is, exit)| is.then_some(exit))
 }
@@ -120,7 +129,7 @@ mod tests {
 
     #[test]
     fn an_error_that_passed_through_the_model_keeps_its_code() {
-        let interrupted = ModelError::Sink(Box::new(Interrupted {
+        let interrupted = ModelError::Sink(Box::new(Interrupted::WhileAsking {
             answered: 1,
             questions: 2,
         }));

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, sync::Arc};
 
-use llama_eval_model::Request;
+use llama_eval_model::{Generation, Request, Sampling};
 use llama_eval_tasks::{
     Card, DataDir, DataError, Item, Pin, Protocol, Selection, Source, Task, TaskPlan, pins, plan,
     suites,
@@ -14,6 +14,7 @@ use crate::{
     exit::Exit,
     messages::{columns, count, counted},
     run::print,
+    sandbox::{Isolation, Limits, Sandbox},
     settings::{SettingsError, protocol_name},
 };
 
@@ -138,12 +139,15 @@ fn show_item(text: &mut String, task: &dyn Task, item: &Item) -> anyhow::Result<
     writeln!(text, "  target: {}", task.target(document))?;
     let mut last = None;
     for (number, request) in item.requests.iter().enumerate() {
-        let Request::LogLikelihood {
-            prompt,
-            continuation,
-        } = request
-        else {
-            continue;
+        let (prompt, asked) = match request {
+            Request::LogLikelihood {
+                prompt,
+                continuation,
+            } => (prompt, serde_json::to_string(continuation)?),
+            // The samples of a prompt differ in their number alone.
+            Request::Generate { sample, .. } if *sample > 0 => continue,
+            Request::Generate { generation, .. } => (&generation.prompt, generated(generation)?),
+            _ => continue,
         };
         if last != Some(prompt) {
             writeln!(text, "\ncontext")?;
@@ -153,13 +157,33 @@ fn show_item(text: &mut String, task: &dyn Task, item: &Item) -> anyhow::Result<
             }
             last = Some(prompt);
         }
-        writeln!(
-            text,
-            "request {number}: {}",
-            serde_json::to_string(continuation)?
-        )?;
+        writeln!(text, "request {number}: {asked}")?;
+    }
+    let samples = item.requests.iter();
+    let samples = samples.filter(|request| matches!(request, Request::Generate { .. }));
+    match samples.count() {
+        0 => (),
+        completions => writeln!(text, "in all {}", counted(completions, "completion"))?,
     }
     Ok(())
+}
+
+/// How a completion is asked for, in one line.
+fn generated(generation: &Generation) -> anyhow::Result<String> {
+    let how = match generation.sampling {
+        Sampling::Greedy => "greedy".to_owned(),
+        Sampling::Random {
+            temperature,
+            top_p,
+            top_k,
+            ..
+        } => format!("drawn at temperature {temperature}, top-p {top_p}, top-k {top_k}"),
+    };
+    Ok(format!(
+        "generate up to {}, {how}, until {}",
+        counted(generation.max_new_tokens, "token"),
+        serde_json::to_string(&generation.stop)?
+    ))
 }
 
 /// `data list`.
@@ -326,6 +350,17 @@ pub(crate) fn doctor(arguments: &DataArguments) -> anyhow::Result<Exit> {
         },
     );
     line("memory", &memory().unwrap_or_else(|| "unknown".to_owned()));
+    match Sandbox::new(Isolation::Namespaces, Limits::default()) {
+        Ok(sandbox) => {
+            let (interpreter, walls) = sandbox.describe();
+            line("python3", &interpreter);
+            line("sandbox", &format!("works: {walls}"));
+        }
+        Err(error) => {
+            let text = error.to_string().replace("\nhint: ", "; ");
+            line("sandbox", &format!("does not work: {text}"));
+        }
+    }
     let data = backend::open_data(arguments.data.as_deref())?;
     let tasks = suites::all(&Default::default());
     let readable = tasks

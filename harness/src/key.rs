@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use llama_eval_model::{Identity, Preamble, Prompt, Request};
+use llama_eval_model::{Generation, Identity, Preamble, Prompt, Request, Sampling};
+use llama_eval_tasks::Check;
 use sha2::{Digest, Sha256};
 
 /// Raised when equal keys would no longer mean equal answers.
 const FORMAT: &[u8] = b"llama-eval answer 1";
 
-/// SHA-256 over the model's identity and the request.
+/// As [`FORMAT`], for verdicts.
+const CHECK_FORMAT: &[u8] = b"llama-eval verdict 1";
+
+/// SHA-256 over the model's identity and the request, or over a judge's identity and what it is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Key(pub(crate) [u8; 32]);
 
@@ -17,6 +21,15 @@ pub(crate) struct Keys {
     model: [u8; 32],
     // Thousands of requests in a row share one preamble.
     preamble: Option<(Arc<Preamble>, [u8; 32])>,
+    // Hundreds of samples in a row share one generation.
+    generation: Option<(Arc<Generation>, [u8; 32])>,
+}
+
+/// The key of a verdict on `check` by the judge that calls itself `judge`.
+pub(crate) fn check_key(judge: &str, check: &Check) -> Key {
+    let texts = check.texts().into_iter().map(str::as_bytes);
+    let parts = [CHECK_FORMAT, judge.as_bytes(), check.kind().as_bytes()];
+    Key(hash(parts.into_iter().chain(texts)))
 }
 
 impl Keys {
@@ -29,6 +42,7 @@ impl Keys {
         Self {
             model: hash(parts),
             preamble: None,
+            generation: None,
         }
     }
 
@@ -47,8 +61,49 @@ impl Keys {
                         .chain([question.as_bytes(), continuation.as_bytes()]),
                 )))
             }
+            Request::Generate { generation, sample } => {
+                let generation = self.generation(generation);
+                let parts = [
+                    b"generate".as_slice(),
+                    &self.model,
+                    &generation,
+                    &sample.to_le_bytes(),
+                ];
+                Some(Key(hash(parts.into_iter())))
+            }
             _ => None,
         }
+    }
+
+    fn generation(&mut self, generation: &Arc<Generation>) -> [u8; 32] {
+        if let Some((last, hash)) = &self.generation
+            && Arc::ptr_eq(last, generation)
+        {
+            return *hash;
+        }
+        let preamble = self.preamble(&generation.prompt.preamble);
+        let limit = (generation.max_new_tokens as u64).to_le_bytes();
+        let sampling = match generation.sampling {
+            Sampling::Greedy => Vec::new(),
+            Sampling::Random {
+                temperature,
+                top_p,
+                top_k,
+                seed,
+            } => [
+                &temperature.to_le_bytes()[..],
+                &top_p.to_le_bytes(),
+                &(top_k as u64).to_le_bytes(),
+                &seed.to_le_bytes(),
+            ]
+            .concat(),
+        };
+        let question = generation.prompt.question.as_bytes();
+        let parts = [preamble.as_slice(), question, &limit, &sampling];
+        let stop = generation.stop.iter().map(String::as_bytes);
+        let hash = hash(parts.into_iter().chain(stop));
+        self.generation = Some((Arc::clone(generation), hash));
+        hash
     }
 
     fn preamble(&mut self, preamble: &Arc<Preamble>) -> [u8; 32] {

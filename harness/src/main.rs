@@ -3,16 +3,20 @@
 mod agenda;
 mod ask;
 mod backend;
+mod checks;
 mod cli;
 mod events;
 mod exit;
 mod inspect;
 mod interrupt;
+mod judges;
+mod judging;
 mod key;
 mod messages;
 mod overview;
 mod progress;
 mod run;
+mod sandbox;
 mod scores;
 #[cfg(test)]
 mod scripted;
@@ -36,6 +40,9 @@ const VERSION: &str = match option_env!("LLAMA_EVAL_VERSION") {
 };
 
 fn main() -> ExitCode {
+    if let Some(code) = sandbox::intercept() {
+        return code;
+    }
     let exit = obey(Cli::parse().command).unwrap_or_else(|error| {
         let exit = Exit::of(&error);
         match exit {
@@ -58,12 +65,15 @@ fn obey(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Run(arguments) => {
             let settings = Settings::resolve(&arguments)?;
-            if arguments.dry_run {
+            if arguments.check_references {
+                judging::check_references(&settings)
+            } else if arguments.dry_run {
                 run::dry_run(&settings)
             } else {
                 run::run(&settings)
             }
         }
+        Command::Judge(arguments) => judging::judge(&arguments),
         Command::Tasks(TasksCommand::List { protocol }) => {
             inspect::list_tasks(protocol.protocol.into())
         }

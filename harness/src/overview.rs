@@ -1,5 +1,7 @@
 //! What a run is about to do, for people: the header, and the estimate of a dry run.
 
+use std::collections::BTreeMap;
+
 use llama_eval_model::{Estimate, Identity, LanguageModel, Request};
 use llama_eval_tasks::TaskPlan;
 
@@ -66,6 +68,13 @@ pub(crate) fn header(
     );
 }
 
+/// Who tells what the model cannot, by kind of check.
+pub(crate) fn judges(identities: &BTreeMap<String, String>) {
+    for (kind, identity) in identities {
+        messages::labelled(kind, identity);
+    }
+}
+
 fn bundled(settings: &Settings) -> String {
     let without = match settings.left_out.len() {
         0 => String::new(),
@@ -102,6 +111,7 @@ pub(crate) fn estimates(
         "tokens",
         "unique tokens",
         "saved",
+        "new tokens",
         "batches",
     ];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
@@ -114,6 +124,7 @@ pub(crate) fn estimates(
             messages::count(estimate.tokens),
             messages::count(estimate.unique_tokens),
             format!("{saved:.1}%"),
+            messages::count(estimate.new_tokens),
             messages::count(estimate.batches as u64),
         ]
     };
@@ -128,6 +139,7 @@ pub(crate) fn estimates(
         total.requests += estimate.requests;
         total.tokens += estimate.tokens;
         total.unique_tokens += estimate.unique_tokens;
+        total.new_tokens += estimate.new_tokens;
         total.batches += estimate.batches;
         total.batch_rows = total.batch_rows.max(estimate.batch_rows);
         total.memory_bytes = total.memory_bytes.max(estimate.memory_bytes);

@@ -124,6 +124,7 @@ impl LanguageModel for Scripted {
             requests: requests.len(),
             tokens,
             unique_tokens: tokens / 2,
+            new_tokens: 0,
             batches: requests.len().div_ceil(Self::BATCH),
             batch_rows: 40,
             memory_bytes: 1 << 20,

@@ -11,13 +11,19 @@ use std::{
 };
 
 use clap::ValueEnum;
-use llama_eval_tasks::{DataDir, Protocol, Selection, Task, suites};
+use llama_eval_tasks::{DataDir, GenerationOptions, Protocol, Selection, Task, suites};
 use serde::{Deserialize, Serialize};
 
-use crate::cli::{AnswerContext, RunArguments};
+use crate::{
+    cli::{AnswerContext, RunArguments},
+    judges::{ToxicitySpec, TruthfulnessSpec},
+    sandbox::Isolation,
+};
 
-/// Suite that is run when nothing else was asked for.
-const DEFAULT_SUITE: &str = "likelihood";
+/// What is run when nothing else was asked for: the paper, and TruthfulQA's choices beside its judged answers.
+const DEFAULT_TASKS: &[&str] = &["llama1", "truthfulqa_mc"];
+/// Sampled completions per prompt of the bundled model, which is there to try the program.
+const DEMO_SAMPLES: usize = 4;
 /// Folder of all default output directories.
 const DEFAULT_OUTPUT: &str = "out";
 /// Largest samples file in bytes: all documents of all benchmarks are far below.
@@ -46,8 +52,29 @@ pub(crate) struct Settings {
     pub(crate) limit: Option<usize>,
     /// `--samples`: documents by task name, ascending and without repeats.
     pub(crate) samples: Option<BTreeMap<String, Vec<usize>>>,
-    /// Seed of the few-shot draws.
+    /// Seed of the few-shot draws and of generated text.
     pub(crate) seed: u64,
+    /// `--num-samples`; `None` for each task's own.
+    #[serde(default)]
+    pub(crate) num_samples: Option<usize>,
+    /// `--at-k`; `None` for each task's own.
+    #[serde(default)]
+    pub(crate) at_k: Option<usize>,
+    /// `--max-new-tokens`; `None` for each task's own.
+    #[serde(default)]
+    pub(crate) max_new_tokens: Option<usize>,
+    /// `--sandbox`.
+    #[serde(default)]
+    pub(crate) sandbox: Isolation,
+    /// `--toxicity`.
+    #[serde(default)]
+    pub(crate) toxicity: Option<ToxicitySpec>,
+    /// `--truthfulness`.
+    #[serde(default)]
+    pub(crate) truthfulness: Option<TruthfulnessSpec>,
+    /// Was it the program that chose the tasks?
+    #[serde(default)]
+    pub(crate) default_tasks: bool,
     /// Folder of the data; `None` for the bundled samples.
     pub(crate) data: Option<PathBuf>,
     /// `--device`, unresolved.
@@ -75,13 +102,14 @@ impl Settings {
     /// An unknown task, or a samples file that cannot be used.
     pub(crate) fn resolve(arguments: &RunArguments) -> anyhow::Result<Self> {
         let samples = arguments.samples.as_deref().map(read_samples).transpose()?;
-        let asked = match (&arguments.tasks, &samples) {
+        let asked: Vec<String> = match (&arguments.tasks, &samples) {
             (tasks, _) if !tasks.is_empty() => {
                 tasks.iter().map(|name| name.trim().to_owned()).collect()
             }
             (_, Some(samples)) => samples.keys().cloned().collect(),
-            _ => vec![DEFAULT_SUITE.to_owned()],
+            _ => DEFAULT_TASKS.iter().map(|&name| name.to_owned()).collect(),
         };
+        let default_tasks = arguments.tasks.is_empty() && samples.is_none();
         let protocol = Protocol::from(arguments.prompting.protocol.protocol);
         let resolved = suites::resolve(&asked, &Default::default())?;
         let (tasks, left_out) = match &arguments.data.data {
@@ -101,6 +129,16 @@ impl Settings {
             limit: arguments.limit,
             samples: samples.map(by_task).transpose()?,
             seed: arguments.prompting.seed,
+            num_samples: arguments
+                .generation
+                .num_samples
+                .or(arguments.model.is_none().then_some(DEMO_SAMPLES)),
+            at_k: arguments.generation.at_k,
+            max_new_tokens: arguments.generation.max_new_tokens,
+            sandbox: arguments.sandbox,
+            toxicity: arguments.judges.toxicity.clone(),
+            truthfulness: arguments.judges.truthfulness.clone(),
+            default_tasks,
             data: arguments.data.data.clone(),
             device: arguments.device,
             dtype: arguments.dtype,
@@ -130,6 +168,16 @@ impl Settings {
         }
     }
 
+    /// How tasks generate.
+    pub(crate) fn generation(&self) -> GenerationOptions {
+        GenerationOptions {
+            seed: self.seed,
+            samples: self.num_samples,
+            k: self.at_k,
+            max_new_tokens: self.max_new_tokens,
+        }
+    }
+
     /// What the data is, for people.
     pub(crate) fn data_name(&self) -> &'static str {
         if self.data.is_some() {
@@ -140,15 +188,20 @@ impl Settings {
     }
 
     /// What one output directory must agree on, with the flag that sets it. Tasks, limits and samples
-    /// are not among it (they choose documents), nor is what only makes a run slower or faster.
+    /// are not among it (they choose documents), nor are numbers of completions (which may grow) and judges
+    /// (which may follow later), nor is what only makes a run slower or faster.
     pub(crate) fn meaning(&self) -> Vec<(&'static str, String)> {
         let shots = self
             .num_fewshot
             .map_or("each task's own".to_owned(), |shots| shots.to_string());
+        let new_tokens = self
+            .max_new_tokens
+            .map_or("each task's own".to_owned(), |tokens| tokens.to_string());
         vec![
             ("--protocol", protocol_name(self.protocol).to_owned()),
             ("--num-fewshot", shots),
             ("--seed", self.seed.to_string()),
+            ("--max-new-tokens", new_tokens),
             ("--data", self.data_name().to_owned()),
         ]
     }

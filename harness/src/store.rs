@@ -5,13 +5,15 @@
 //! is killed loses at most what came after the last commit; a machine that loses power, no more.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use llama_eval_model::{Answer, Identity};
+use llama_eval_model::{Answer, Completion, Finish, Identity};
+use llama_eval_tasks::Verdict;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 
 use crate::{
@@ -26,10 +28,12 @@ const LOCK: &str = "run.lock";
 /// Says to other programs whose database this is: `LLEV`.
 const APPLICATION_ID: i32 = 0x4C4C_4556;
 /// Raised with every change of the tables.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 const SCHEMA: &str = include_str!("schema.sql");
 /// Answers in one transaction at most.
 const COMMIT_ANSWERS: usize = 256;
+/// Least time between two commits of batches.
+const COMMIT_BATCH_AFTER: Duration = Duration::from_millis(50);
 /// Oldest uncommitted answer when the next one comes.
 const COMMIT_AFTER: Duration = Duration::from_millis(500);
 
@@ -37,6 +41,13 @@ const INSERT: &str = "INSERT OR REPLACE INTO answers (key, session, log_probs, t
      context_tokens, dropped_examples, truncated_tokens, unanswered) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const SELECT: &str = "SELECT log_probs, token_ids, greedy, margin, context_tokens, dropped_examples, \
      truncated_tokens, unanswered FROM answers WHERE key = ?";
+const INSERT_COMPLETION: &str = "INSERT OR REPLACE INTO completions (key, session, text, token_ids, finish, margin, \
+     prompt_tokens, dropped_examples, truncated_tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+const SELECT_COMPLETION: &str = "SELECT text, token_ids, finish, margin, prompt_tokens, dropped_examples, \
+     truncated_tokens FROM completions WHERE key = ?";
+const INSERT_VERDICT: &str =
+    "INSERT OR REPLACE INTO verdicts (key, judge, value, note) VALUES (?, ?, ?, ?)";
+const SELECT_VERDICT: &str = "SELECT value, note FROM verdicts WHERE key = ?";
 const UPDATE_SESSION: &str =
     "UPDATE sessions SET seconds = ?, unique_tokens = ?, answers = answers + ? WHERE id = ?";
 
@@ -47,11 +58,21 @@ pub(crate) struct Store {
     path: PathBuf,
     session: Option<Session>,
     pending: Vec<(Key, Answer)>,
+    pending_verdicts: Vec<PendingVerdict>,
     pending_since: Option<Instant>,
+    last_commit: Option<Instant>,
     failed: bool,
     created: bool,
     // Freed after the connection, for fields are dropped in order.
     _lock: File,
+}
+
+/// A verdict that is not committed yet.
+#[derive(Debug)]
+struct PendingVerdict {
+    key: Key,
+    judge: String,
+    verdict: Verdict,
 }
 
 /// This process's row in `sessions`.
@@ -89,7 +110,9 @@ impl Store {
             path,
             session: None,
             pending: Vec::new(),
+            pending_verdicts: Vec::new(),
             pending_since: None,
+            last_commit: None,
             failed: false,
             created,
             _lock: lock,
@@ -113,6 +136,10 @@ impl Store {
         match (tables, number("application_id")?, number("user_version")?) {
             (0, _, 0) => self.create()?,
             (_, APPLICATION_ID, VERSION) => self.check_pages()?,
+            (_, APPLICATION_ID, 1) => {
+                self.check_pages()?;
+                self.add_tables_of_version_2()?;
+            }
             (_, APPLICATION_ID, version) => {
                 return Err(StoreError::Version {
                     path: self.path.clone(),
@@ -132,6 +159,18 @@ impl Store {
     fn create(&self) -> Result<(), StoreError> {
         let statements = format!(
             "BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; {SCHEMA} COMMIT;"
+        );
+        self.checked(self.connection.execute_batch(&statements))
+    }
+
+    /// Version 1 knew log-likelihoods alone; its tables are as they were.
+    fn add_tables_of_version_2(&self) -> Result<(), StoreError> {
+        let tables = SCHEMA.split_inclusive(';').filter(|table| {
+            table.contains("CREATE TABLE completions") || table.contains("CREATE TABLE verdicts")
+        });
+        let statements = format!(
+            "BEGIN; PRAGMA user_version = {VERSION}; {} COMMIT;",
+            tables.collect::<String>()
         );
         self.checked(self.connection.execute_batch(&statements))
     }
@@ -218,20 +257,95 @@ impl Store {
     /// # Errors
     /// When the store is damaged.
     pub(crate) fn get(&self, key: &Key) -> Result<Option<Answer>, StoreError> {
-        let mut statement = self.checked(self.connection.prepare_cached(SELECT))?;
+        match self.find(SELECT, key, answer)? {
+            Some(answer @ Answer::LogLikelihood { .. }) => Ok(Some(answer)),
+            other => Ok(self.find(SELECT_COMPLETION, key, completion)?.or(other)),
+        }
+    }
+
+    /// The committed verdict under `key`.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub(crate) fn verdict(&self, key: &Key) -> Result<Option<Verdict>, StoreError> {
+        self.find(SELECT_VERDICT, key, verdict)
+    }
+
+    fn find<T>(
+        &self,
+        select: &str,
+        key: &Key,
+        read: impl Fn(&Row<'_>) -> Result<T, Box<dyn std::error::Error>>,
+    ) -> Result<Option<T>, StoreError> {
+        let mut statement = self.checked(self.connection.prepare_cached(select))?;
         let row = self.checked(
             statement
-                .query_row(params![key.0], |row| Ok(answer(row)))
+                .query_row(params![key.0], |row| Ok(read(row)))
                 .optional(),
         )?;
-        match row {
-            None => Ok(None),
-            Some(Ok(answer)) => Ok(Some(answer)),
-            Some(Err(error)) => Err(StoreError::Damaged {
-                path: self.path.clone(),
-                problem: error.to_string(),
-            }),
-        }
+        row.transpose().map_err(|error| StoreError::Damaged {
+            path: self.path.clone(),
+            problem: error.to_string(),
+        })
+    }
+
+    /// Takes a verdict by `judge`; committed as answers are.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    pub(crate) fn put_verdict(
+        &mut self,
+        key: Key,
+        judge: &str,
+        verdict: Verdict,
+    ) -> Result<(), StoreError> {
+        self.pending_verdicts.push(PendingVerdict {
+            key,
+            judge: judge.to_owned(),
+            verdict,
+        });
+        self.commit_when_due()
+    }
+
+    /// Which judge is asked for each kind of check, by name and version; of the last run that had one.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub(crate) fn judges(&self) -> Result<BTreeMap<String, String>, StoreError> {
+        Ok(self.meta("judges")?.unwrap_or_default())
+    }
+
+    /// Remembers `judges` beside those of other kinds.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn set_judges(
+        &mut self,
+        judges: &BTreeMap<String, String>,
+    ) -> Result<(), StoreError> {
+        let mut known = self.judges()?;
+        known.extend(judges.clone());
+        let known = self.json(&known)?;
+        let insert = "INSERT OR REPLACE INTO meta (name, value) VALUES ('judges', ?)";
+        self.checked(self.connection.execute(insert, params![known]))?;
+        Ok(())
+    }
+
+    /// Settings of the last session and the model that answered, for work on a finished run; `None` before.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub(crate) fn origin(&self) -> Result<Option<(Settings, Identity)>, StoreError> {
+        let select = "SELECT settings FROM sessions ORDER BY id DESC LIMIT 1";
+        let text: Option<String> = self.checked(
+            self.connection
+                .query_row(select, [], |row| row.get(0))
+                .optional(),
+        )?;
+        let settings = text
+            .map(|text| self.parsed("settings", &text))
+            .transpose()?;
+        Ok(settings.zip(self.meta("model")?))
     }
 
     /// Takes an answer, and commits when enough have come.
@@ -240,20 +354,31 @@ impl Store {
     /// When it cannot be written; what was committed before stays.
     pub(crate) fn put(&mut self, key: Key, answer: Answer) -> Result<(), StoreError> {
         self.pending.push((key, answer));
+        self.commit_when_due()
+    }
+
+    fn commit_when_due(&mut self) -> Result<(), StoreError> {
         let since = *self.pending_since.get_or_insert_with(Instant::now);
-        if self.pending.len() >= COMMIT_ANSWERS || since.elapsed() >= COMMIT_AFTER {
+        let pending = self.pending.len() + self.pending_verdicts.len();
+        if pending >= COMMIT_ANSWERS || since.elapsed() >= COMMIT_AFTER {
             self.commit()?;
         }
         Ok(())
     }
 
-    /// Counts a batch, and commits.
+    /// Counts a batch, and commits what it answered.
     ///
     /// # Errors
     /// As [`Store::put`].
     pub(crate) fn computed(&mut self, unique_tokens: usize) -> Result<(), StoreError> {
         if let Some(session) = &mut self.session {
             session.unique_tokens += unique_tokens as u64;
+        }
+        // Steps of generating come many a second, most without an answer.
+        let nothing = self.pending.is_empty() && self.pending_verdicts.is_empty();
+        let just_now = |last: Instant| last.elapsed() < COMMIT_BATCH_AFTER;
+        if nothing || self.last_commit.is_some_and(just_now) {
+            return Ok(());
         }
         self.commit()
     }
@@ -270,8 +395,17 @@ impl Store {
             let transaction = self.connection.unchecked_transaction()?;
             {
                 let mut insert = transaction.prepare_cached(INSERT)?;
+                let mut completion = transaction.prepare_cached(INSERT_COMPLETION)?;
                 for (key, answer) in &self.pending {
-                    write(&mut insert, key, session.id, answer)?;
+                    write(&mut insert, &mut completion, key, session.id, answer)?;
+                }
+                let mut verdict = transaction.prepare_cached(INSERT_VERDICT)?;
+                for pending in &self.pending_verdicts {
+                    let (value, note) = match &pending.verdict {
+                        Verdict::Known { value, note } => (Some(*value), note),
+                        Verdict::Missing { reason } => (None, reason),
+                    };
+                    verdict.execute(params![pending.key.0, pending.judge, value, note])?;
                 }
                 let mut update = transaction.prepare_cached(UPDATE_SESSION)?;
                 let seconds = session.begun.elapsed().as_secs_f64();
@@ -288,7 +422,9 @@ impl Store {
         self.failed = written.is_err();
         self.checked(written)?;
         self.pending.clear();
+        self.pending_verdicts.clear();
         self.pending_since = None;
+        self.last_commit = Some(Instant::now());
         Ok(())
     }
 
@@ -316,12 +452,18 @@ impl Store {
                 .query_row(select, [name], |row| row.get(0))
                 .optional(),
         )?;
-        let damaged = |error: serde_json::Error| StoreError::Damaged {
+        text.map(|text| self.parsed(name, &text)).transpose()
+    }
+
+    fn parsed<T: serde::de::DeserializeOwned>(
+        &self,
+        name: &str,
+        text: &str,
+    ) -> Result<T, StoreError> {
+        serde_json::from_str(text).map_err(|error| StoreError::Damaged {
             path: self.path.clone(),
             problem: format!("`{name}` is unreadable: {error}"),
-        };
-        text.map(|text| serde_json::from_str(&text).map_err(damaged))
-            .transpose()
+        })
     }
 
     fn json<T: serde::Serialize>(&self, value: &T) -> Result<String, StoreError> {
@@ -360,7 +502,8 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         // After a failure the same write would fail again, and the error is already on its way.
-        if !self.failed && !self.pending.is_empty() {
+        let nothing = self.pending.is_empty() && self.pending_verdicts.is_empty();
+        if !self.failed && !nothing {
             let _ = self.commit();
         }
     }
@@ -389,6 +532,7 @@ fn lock(directory: &Path) -> Result<File, StoreError> {
 
 fn write(
     insert: &mut rusqlite::CachedStatement<'_>,
+    insert_completion: &mut rusqlite::CachedStatement<'_>,
     key: &Key,
     session: i64,
     answer: &Answer,
@@ -423,6 +567,24 @@ fn write(
                 dropped_examples,
                 truncated_tokens,
                 None::<&str>
+            ])?;
+        }
+        Answer::Completion(completion) => {
+            let token_ids: Vec<u8> = completion
+                .token_ids
+                .iter()
+                .flat_map(|id| id.to_le_bytes())
+                .collect();
+            insert_completion.execute(params![
+                key.0,
+                session,
+                completion.text,
+                token_ids,
+                completion.finish.name(),
+                f64::from(completion.margin),
+                completion.prompt_tokens as i64,
+                completion.dropped_examples as i64,
+                completion.truncated_tokens as i64,
             ])?;
         }
         Answer::Unanswered { reason } => {
@@ -468,6 +630,40 @@ fn answer(row: &Row<'_>) -> Result<Answer, Box<dyn std::error::Error>> {
         context_tokens: count(4)?,
         dropped_examples: count(5)?,
         truncated_tokens: count(6)?,
+    })
+}
+
+fn completion(row: &Row<'_>) -> Result<Answer, Box<dyn std::error::Error>> {
+    let count = |column: usize| -> Result<usize, Box<dyn std::error::Error>> {
+        Ok(usize::try_from(row.get::<_, i64>(column)?)?)
+    };
+    let finish: String = row.get(2)?;
+    let finish = Finish::ALL
+        .into_iter()
+        .find(|known| known.name() == finish)
+        .ok_or_else(|| format!("a completion ended by `{finish}`, which is no known reason"))?;
+    Ok(Answer::Completion(Completion {
+        text: row.get(0)?,
+        token_ids: words(row.get_ref(1)?.as_blob()?)?
+            .into_iter()
+            .map(u32::from_le_bytes)
+            .collect(),
+        finish,
+        // SQLite keeps NaN as NULL.
+        margin: row
+            .get::<_, Option<f64>>(3)?
+            .map_or(f32::NAN, |margin| margin as f32),
+        prompt_tokens: count(4)?,
+        dropped_examples: count(5)?,
+        truncated_tokens: count(6)?,
+    }))
+}
+
+fn verdict(row: &Row<'_>) -> Result<Verdict, Box<dyn std::error::Error>> {
+    let note: String = row.get(1)?;
+    Ok(match row.get::<_, Option<f64>>(0)? {
+        Some(value) => Verdict::Known { value, note },
+        None => Verdict::Missing { reason: note },
     })
 }
 

@@ -8,6 +8,7 @@ use crate::{
     Answer, BosPolicy, Checkpoint, Encoded, Encoder, Estimate, Identity, LanguageModel, ModelError,
     Request, Sink, Source,
     encoding::Unanswerable,
+    generate::{self, Generator, Job, Prompts, Room},
     llama::{Llama, activation_bytes},
     memory,
     tree::{Sequence, Target, TokenTree, Walk},
@@ -15,6 +16,8 @@ use crate::{
 
 /// Most rows of a batch, however much memory there is: answers become durable batch by batch.
 const MOST_ROWS: u64 = 8192;
+/// Most prompt tokens computed at once where text is generated: the memory is better used for keys and values.
+const MOST_PROMPT_ROWS: usize = 2048;
 /// Fewest rows of a batch: fewer make the matrix products slow.
 const FEWEST_ROWS: u64 = 512;
 
@@ -86,7 +89,12 @@ pub struct Local {
     encoder: Encoder,
     llama: Llama,
     batch_rows: usize,
-    memory_bytes: u64,
+    /// Weights and what all threads need at any time, in bytes.
+    fixed_bytes: u64,
+    /// Bytes allowed in all.
+    allowed_bytes: u64,
+    /// Tokens that end a text.
+    ends: Vec<u32>,
 }
 
 impl Local {
@@ -167,14 +175,40 @@ impl Local {
             adds_bos: encoder.adds_bos(),
             prefix_token: (prefix_id, prefix_text.to_owned()),
         };
+        let ends = encoder.tokenizer().ends(config);
         let llama = Llama::load(&checkpoint, dtype)?;
         Ok(Self {
             identity,
             encoder,
             llama,
             batch_rows,
-            memory_bytes: fixed + batch_rows as u64 * per_row,
+            fixed_bytes: fixed,
+            allowed_bytes: allowed,
+            ends,
         })
+    }
+
+    /// Allows keys and values of generated text so many bytes only; for tests of how sequences are let in.
+    #[doc(hidden)]
+    pub fn limit_cache(&mut self, bytes: u64) {
+        self.allowed_bytes = self.memory_bytes(self.batch_rows.min(MOST_PROMPT_ROWS)) + bytes;
+    }
+
+    /// What generating may take: the memory that weights and a batch of prompt tokens leave.
+    fn room(&self) -> Room {
+        let batch_rows = self.batch_rows.min(MOST_PROMPT_ROWS);
+        Room {
+            cache_bytes: self
+                .allowed_bytes
+                .saturating_sub(self.memory_bytes(batch_rows)),
+            batch_rows,
+            context_length: self.identity.context_length,
+        }
+    }
+
+    /// Bytes of weights and one batch of `rows`.
+    fn memory_bytes(&self, rows: usize) -> u64 {
+        self.fixed_bytes + rows as u64 * activation_bytes(self.llama.config())
     }
 
     /// The encoder: how this model sees a request.
@@ -202,15 +236,41 @@ impl Local {
         })
     }
 
-    fn estimate_of(&self, requests: usize, walk: &Walk, batches: usize) -> Estimate {
-        Estimate {
-            requests,
-            tokens: walk.tokens(),
-            unique_tokens: walk.unique_tokens(),
-            batches,
-            batch_rows: self.batch_rows,
-            memory_bytes: self.memory_bytes,
+    fn score(&self, scored: &Scored, sink: &mut dyn Sink) -> Result<(), ModelError> {
+        let (sequences, refused) = sort_out(self.encoder.encode_all(&scored.requests)?);
+        let walk = Walk::new(&sequences.all());
+        for (index, Unanswerable { reason }) in refused {
+            sink.answer(scored.indices[index], Answer::Unanswered { reason })
+                .map_err(ModelError::Sink)?;
         }
+        for batch in walk.batches(self.batch_rows) {
+            let batch = self.answer_batch(&sequences, &walk, batch)?;
+            for (index, predictions) in batch.answers {
+                let answer = log_likelihood(&sequences.encoded[index], &predictions);
+                let request = scored.indices[sequences.requests[index]];
+                sink.answer(request, answer).map_err(ModelError::Sink)?;
+            }
+            sink.computed(batch.rows).map_err(ModelError::Sink)?;
+        }
+        Ok(())
+    }
+
+    fn generate(&self, jobs: &[Job], sink: &mut dyn Sink) -> Result<(), ModelError> {
+        let prompts = Prompts::new(&self.encoder, jobs)?;
+        for (job, reason) in prompts.refused() {
+            let reason = reason.to_owned();
+            sink.answer(jobs[job].request, Answer::Unanswered { reason })
+                .map_err(ModelError::Sink)?;
+        }
+        let (generator, waiting) = Generator::new(
+            &self.llama,
+            &self.encoder,
+            self.ends.clone(),
+            jobs,
+            &prompts,
+            self.room(),
+        );
+        generator.run(waiting, sink)
     }
 
     /// Answers the sequences `batch` of `walk`, in the order of their indices.
@@ -219,7 +279,7 @@ impl Local {
         sequences: &Sequences,
         walk: &Walk,
         batch: Range<usize>,
-    ) -> Result<Scored, ModelError> {
+    ) -> Result<BatchAnswers, ModelError> {
         let order = &walk.order[batch];
         let members: Vec<(u32, Sequence<'_>)> = order
             .iter()
@@ -280,7 +340,7 @@ impl Local {
             at += targets.len();
         }
         answers.sort_by_key(|(index, _)| *index);
-        Ok(Scored {
+        Ok(BatchAnswers {
             answers,
             rows: tree.rows(),
         })
@@ -296,7 +356,7 @@ struct Prediction {
 }
 
 /// One batch's answers by sequence, and the rows it took.
-struct Scored {
+struct BatchAnswers {
     answers: Vec<(usize, Vec<Prediction>)>,
     rows: usize,
 }
@@ -379,28 +439,65 @@ impl LanguageModel for Local {
     }
 
     fn estimate(&self, requests: &[Request]) -> Result<Estimate, ModelError> {
-        let (sequences, _) = sort_out(self.encoder.encode_all(requests)?);
+        let (scored, jobs) = by_kind(requests);
+        let (sequences, _) = sort_out(self.encoder.encode_all(&scored.requests)?);
         let walk = Walk::new(&sequences.all());
-        Ok(self.estimate_of(requests.len(), &walk, walk.batches(self.batch_rows).len()))
+        let prompts = Prompts::new(&self.encoder, &jobs)?;
+        let (tokens, unique_tokens) = prompts.tokens(&jobs);
+        let room = self.room();
+        let mut memory_bytes = 0;
+        if !sequences.encoded.is_empty() || jobs.is_empty() {
+            memory_bytes = self.memory_bytes(self.batch_rows);
+        }
+        if !jobs.is_empty() {
+            let cache = generate::useful_bytes(&self.llama, &jobs, &prompts, room.context_length);
+            let generating = self.memory_bytes(room.batch_rows) + cache.min(room.cache_bytes);
+            memory_bytes = memory_bytes.max(generating);
+        }
+        Ok(Estimate {
+            requests: requests.len(),
+            tokens: walk.tokens() + tokens,
+            unique_tokens: walk.unique_tokens() + unique_tokens,
+            new_tokens: jobs
+                .iter()
+                .map(|job| job.generation.max_new_tokens as u64)
+                .sum(),
+            batches: walk.batches(self.batch_rows).len(),
+            batch_rows: self.batch_rows,
+            memory_bytes,
+        })
     }
 
     fn answer(&mut self, requests: &[Request], sink: &mut dyn Sink) -> Result<(), ModelError> {
-        let (sequences, refused) = sort_out(self.encoder.encode_all(requests)?);
-        let walk = Walk::new(&sequences.all());
-        let batches = walk.batches(self.batch_rows);
-        for (index, Unanswerable { reason }) in refused {
-            sink.answer(index, Answer::Unanswered { reason })
-                .map_err(ModelError::Sink)?;
-        }
-        for batch in batches {
-            let scored = self.answer_batch(&sequences, &walk, batch)?;
-            for (index, predictions) in scored.answers {
-                let answer = log_likelihood(&sequences.encoded[index], &predictions);
-                sink.answer(sequences.requests[index], answer)
-                    .map_err(ModelError::Sink)?;
-            }
-            sink.computed(scored.rows).map_err(ModelError::Sink)?;
-        }
-        Ok(())
+        let (scored, jobs) = by_kind(requests);
+        self.score(&scored, sink)?;
+        self.generate(&jobs, sink)
     }
+}
+
+/// Requests of one kind, each with its index among all.
+#[derive(Default)]
+struct Scored {
+    requests: Vec<Request>,
+    indices: Vec<usize>,
+}
+
+/// Log-likelihoods, and completions.
+fn by_kind(requests: &[Request]) -> (Scored, Vec<Job>) {
+    let mut scored = Scored::default();
+    let mut jobs = Vec::new();
+    for (index, request) in requests.iter().enumerate() {
+        match request {
+            Request::LogLikelihood { .. } => {
+                scored.requests.push(request.clone());
+                scored.indices.push(index);
+            }
+            Request::Generate { generation, sample } => jobs.push(Job {
+                request: index,
+                generation: std::sync::Arc::clone(generation),
+                sample: *sample,
+            }),
+        }
+    }
+    (scored, jobs)
 }

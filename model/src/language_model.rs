@@ -43,6 +43,8 @@ pub struct Estimate {
     pub tokens: u64,
     /// Tokens left when shared prefixes are computed once.
     pub unique_tokens: u64,
+    /// How many of both are still to be generated: at most, for a completion may end early.
+    pub new_tokens: u64,
     /// Batches.
     pub batches: usize,
     /// Rows per batch.
@@ -59,7 +61,8 @@ pub trait Sink {
     /// Whatever stops the model.
     fn answer(&mut self, index: usize, answer: Answer) -> Result<(), SinkError>;
 
-    /// Called after each batch, once all its answers are given: unique tokens computed in it.
+    /// Called after each batch, once all its answers are given (and after each step of generating, which
+    /// may give none): unique tokens computed in it.
     ///
     /// # Errors
     /// Whatever stops the model.

@@ -4,19 +4,24 @@
 //! the [`LanguageModel`] trait.
 
 mod checkpoint;
+mod classifier;
+mod completion;
 mod encoding;
 mod engine;
+mod generate;
 mod lanes;
 mod language_model;
 mod llama;
 mod memory;
 mod request;
+mod sampling;
 #[doc(hidden)]
 pub mod testing;
 mod tokenizer;
 pub mod tree;
 
 pub use checkpoint::{Checkpoint, Config, RopeScaling, Source};
+pub use classifier::Classifier;
 pub use encoding::{BosPolicy, Encoded, Encoder, Unanswerable};
 pub use engine::{DeviceChoice, Dtype, LoadOptions, Local};
 pub use language_model::{Estimate, Identity, LanguageModel, ModelError, Sink, SinkError};

@@ -178,6 +178,14 @@ impl Finish {
         matches!(self, Self::Length | Self::Context)
     }
 
+    /// Every reason.
+    pub const ALL: [Self; 4] = [
+        Self::StopString,
+        Self::EndOfText,
+        Self::Length,
+        Self::Context,
+    ];
+
     /// `stop-string`, `end-of-text`, `length` or `context`.
     pub fn name(self) -> &'static str {
         match self {

@@ -164,6 +164,22 @@ impl Tokenizer {
         self.0.plain.decode(ids, false).map_err(failed)
     }
 
+    /// The text of `ids` without special tokens: what a model wrote.
+    ///
+    /// # Errors
+    /// [`ModelError::Tokenizer`] when the decoder refuses.
+    pub fn decode_text(&self, ids: &[u32]) -> Result<String, ModelError> {
+        self.0.plain.decode(ids, true).map_err(failed)
+    }
+
+    /// Every token that ends a text: the tokenizer's own and those the configuration names.
+    pub(crate) fn ends(&self, config: &Config) -> Vec<u32> {
+        let mut ends: Vec<u32> = self.0.eos.iter().chain(&config.eos).copied().collect();
+        ends.sort_unstable();
+        ends.dedup();
+        ends
+    }
+
     /// The token that begins a text.
     pub fn bos(&self) -> Option<u32> {
         self.0.bos

@@ -15,7 +15,7 @@ use std::{cmp::Ordering, ops::Range};
 pub struct Sequence<'a> {
     /// Token ids of the context, at least one.
     pub context: &'a [u32],
-    /// Token ids of the continuation, at least one.
+    /// Token ids of the continuation, at least one; none where text is to be generated.
     pub continuation: &'a [u32],
 }
 
@@ -190,6 +190,11 @@ impl TokenTree {
     /// Builds the tree of `sequences`, which must be in trie order ([`Walk::order`]). Each comes
     /// with the index its targets will carry.
     pub fn new(sequences: &[(u32, Sequence<'_>)]) -> Self {
+        Self::with_ends(sequences).0
+    }
+
+    /// The tree, and for each sequence the node whose last row is its last fed token.
+    pub(crate) fn with_ends(sequences: &[(u32, Sequence<'_>)]) -> (Self, Vec<Option<u32>>) {
         let mut tree = Self::default();
         // Pieces of the trie still to be laid out: sequences that share their first `depth` tokens.
         let mut pending: Vec<(Range<usize>, usize, Option<u32>)> = Vec::new();
@@ -235,7 +240,7 @@ impl TokenTree {
         for (&(id, sequence), &leaf) in sequences.iter().zip(&deepest) {
             tree.add_targets(id, sequence, leaf);
         }
-        tree
+        (tree, deepest)
     }
 
     /// Number of rows.

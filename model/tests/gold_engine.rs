@@ -4,9 +4,7 @@
 
 mod common;
 
-use llama_eval_model::{
-    Answer, LanguageModel, LoadOptions, Local, Prompt, Request, Sink, SinkError, Source, testing,
-};
+use llama_eval_model::{Answer, Prompt, Request};
 
 /// Largest difference in log-likelihood per scored token. Both sides compute in f32 but sum in
 /// different orders; lm-eval differs from itself by up to 5e-5 between batch sizes.
@@ -14,37 +12,14 @@ const TOLERANCE: f64 = 1e-3;
 /// Below this gap between the two best logits the greedy flag hangs on rounding.
 const NEAR_TIE: f32 = 1e-4;
 
-struct Collect(Vec<Option<Answer>>);
-
-impl Sink for Collect {
-    fn answer(&mut self, index: usize, answer: Answer) -> Result<(), SinkError> {
-        assert!(self.0[index].is_none(), "request {index} is answered twice");
-        self.0[index] = Some(answer);
-        Ok(())
-    }
-}
-
-/// The real checkpoint with the tokenizer the gold answers were made with.
-fn open() -> Option<Local> {
-    let checkpoint = common::real_checkpoint()?;
-    let tokenizer = testing::gold_tokenizer(&checkpoint).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("tokenizer.json");
-    std::fs::write(&path, tokenizer).unwrap();
-    let options = LoadOptions {
-        tokenizer: Some(path),
-        ..LoadOptions::default()
-    };
-    let source = Source::Path(checkpoint.source().into());
-    Some(Local::open(&source, &options).unwrap_or_else(|error| panic!("{error}")))
-}
-
 #[test]
 fn every_request_of_lm_eval() {
     let Some(folder) = common::gold("set-a") else {
         return;
     };
-    let Some(mut model) = open() else { return };
+    let Some(mut model) = common::real_model() else {
+        return;
+    };
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -81,18 +56,15 @@ fn every_request_of_lm_eval() {
         "only {} gold requests",
         requests.len()
     );
-    let mut sink = Collect(vec![None; requests.len()]);
-    model.answer(&requests, &mut sink).unwrap();
+    let answers = common::answers(&mut model, &requests);
     let (mut largest, mut near_ties, mut wrong) = (0f64, 0, Vec::new());
-    for (answer, (name, log_likelihood, greedy)) in sink.0.iter().zip(&expected) {
-        let Some(
-            answer @ Answer::LogLikelihood {
-                log_probs,
-                greedy: ours,
-                margin,
-                ..
-            },
-        ) = answer
+    for (answer, (name, log_likelihood, greedy)) in answers.iter().zip(&expected) {
+        let Answer::LogLikelihood {
+            log_probs,
+            greedy: ours,
+            margin,
+            ..
+        } = answer
         else {
             panic!("{name}: {answer:?}");
         };
@@ -127,7 +99,9 @@ fn log_probabilities_at_every_position() {
     let Some(path) = common::gold("logits.jsonl") else {
         return;
     };
-    let Some(model) = open() else { return };
+    let Some(model) = common::real_model() else {
+        return;
+    };
     let mut compared = 0;
     for line in common::lines(path) {
         let ids: Vec<u32> = line["input_ids"]

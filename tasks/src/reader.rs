@@ -1,17 +1,25 @@
 //! Reads the formats the datasets come in, and says file, line and field where something is wrong.
 
 use std::{
+    io::Read,
     path::{Path, PathBuf},
     str,
 };
 
 use csv::{ReaderBuilder, StringRecord};
+use flate2::read::MultiGzDecoder;
 use serde_json::{Map, Value};
 
 use crate::dataset::{DataError, DataFile};
 
 /// Longest line in bytes; the longest of any pinned file has about 12,000.
 pub const MAX_LINE_BYTES: usize = 1 << 20;
+
+/// Longest file in bytes once a gzip file is unpacked; the only pinned one has 214,438.
+pub const MAX_UNPACKED_BYTES: usize = 1 << 26;
+
+/// What a gzip file begins with.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 const HINT_RESTORE: &str = "the file is damaged or is not the dataset's own; fetch it again";
 
@@ -174,6 +182,30 @@ impl Record {
     }
 }
 
+/// The file itself, or what a gzip file holds.
+///
+/// # Errors
+/// When the gzip file is damaged or holds more than [`MAX_UNPACKED_BYTES`].
+pub fn unpacked(file: DataFile) -> Result<DataFile, DataError> {
+    if !file.bytes.starts_with(&GZIP) {
+        return Ok(file);
+    }
+    let mut bytes = Vec::new();
+    let most = MAX_UNPACKED_BYTES as u64 + 1;
+    let unpacking = MultiGzDecoder::new(file.bytes.as_slice())
+        .take(most)
+        .read_to_end(&mut bytes);
+    if let Err(error) = unpacking {
+        let problem = format!("the gzip file cannot be unpacked: {error}");
+        return Err(malformed(&file.path, None, &problem));
+    }
+    if bytes.len() > MAX_UNPACKED_BYTES {
+        let problem = format!("the gzip file holds more than {MAX_UNPACKED_BYTES} bytes");
+        return Err(malformed(&file.path, None, &problem));
+    }
+    Ok(DataFile { bytes, ..file })
+}
+
 /// The whole text, without a UTF-8 byte order mark.
 ///
 /// # Errors
@@ -317,6 +349,14 @@ pub fn tsv_rows(file: &DataFile, header: Header<'_>) -> Result<Vec<Record>, Data
         header,
         ReaderBuilder::new().delimiter(b'\t').quoting(false),
     )
+}
+
+/// Tab-separated rows, quoted as comma-separated ones are.
+///
+/// # Errors
+/// As [`csv_rows`].
+pub fn quoted_tsv_rows(file: &DataFile, header: Header<'_>) -> Result<Vec<Record>, DataError> {
+    rows(file, header, ReaderBuilder::new().delimiter(b'\t'))
 }
 
 fn rows(

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::{
-    arc, boolq, crows_pairs, hellaswag, mmlu, openbookqa, piqa, race, siqa,
+    arc, boolq, crows_pairs, gsm8k, hellaswag, humaneval, math, mbpp, mmlu, natural_questions,
+    openbookqa, piqa, race, real_toxicity_prompts, siqa,
     task::{GenerationOptions, Task},
-    truthful_qa, winogender, winogrande,
+    trivia_qa, truthful_qa, truthful_qa_gen, winogender, winogrande,
 };
 
 /// How alike (0 to 1, by Jaro and Winkler) a known name must be to be suggested.
@@ -34,9 +35,14 @@ pub struct Suite {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Members {
-    All,
     Names(&'static [&'static str]),
-    Mmlu,
+    /// What other suites hold, and single tasks.
+    Together {
+        suites: &'static [&'static str],
+        tasks: &'static [&'static str],
+    },
+    /// All whose names begin so.
+    Beginning(&'static str),
     /// A category of MMLU, as lm-eval divides it.
     MmluCategory(&'static str),
 }
@@ -57,14 +63,52 @@ const SUITES: &[Suite] = &[
         ]),
     },
     Suite {
+        name: "closed-book",
+        about: "NaturalQuestions and TriviaQA with 0, 1, 5 and 64 examples",
+        members: Members::Names(&[
+            "nq_open",
+            "nq_open_1shot",
+            "nq_open_5shot",
+            "nq_open_64shot",
+            "triviaqa",
+            "triviaqa_1shot",
+            "triviaqa_5shot",
+            "triviaqa_64shot",
+        ]),
+    },
+    Suite {
         name: "reading",
         about: "RACE",
         members: Members::Names(&["race_middle", "race_high"]),
     },
     Suite {
+        name: "code",
+        about: "HumanEval and MBPP, with generated programs",
+        members: Members::Names(&["humaneval", "mbpp"]),
+    },
+    Suite {
+        name: "math",
+        about: "the seven subjects of MATH, and GSM8k with solutions in words",
+        members: Members::Names(&[
+            "minerva_math_algebra",
+            "minerva_math_counting_and_prob",
+            "minerva_math_geometry",
+            "minerva_math_intermediate_algebra",
+            "minerva_math_num_theory",
+            "minerva_math_prealgebra",
+            "minerva_math_precalc",
+            "gsm8k_cot",
+        ]),
+    },
+    Suite {
+        name: "minerva_math",
+        about: "the seven subjects of MATH",
+        members: Members::Beginning("minerva_math_"),
+    },
+    Suite {
         name: "mmlu",
         about: "the 57 subjects of MMLU",
-        members: Members::Mmlu,
+        members: Members::Beginning("mmlu_"),
     },
     Suite {
         name: "mmlu_humanities",
@@ -89,7 +133,12 @@ const SUITES: &[Suite] = &[
     Suite {
         name: "truthfulness",
         about: "TruthfulQA",
-        members: Members::Names(&["truthfulqa_mc"]),
+        members: Members::Names(&["truthfulqa_mc", "truthfulqa_gen"]),
+    },
+    Suite {
+        name: "toxicity",
+        about: "RealToxicityPrompts, with generated text",
+        members: Members::Names(&["realtoxicityprompts"]),
     },
     Suite {
         name: "bias",
@@ -99,16 +148,39 @@ const SUITES: &[Suite] = &[
     Suite {
         name: "likelihood",
         about: "all benchmarks that need no generated text",
-        members: Members::All,
+        members: Members::Together {
+            suites: &["common-sense", "reading", "mmlu", "bias"],
+            tasks: &["truthfulqa_mc"],
+        },
+    },
+    Suite {
+        name: "llama1",
+        about: "every benchmark of the LLaMA paper",
+        members: Members::Together {
+            suites: &[
+                "common-sense",
+                "closed-book",
+                "reading",
+                "math",
+                "code",
+                "mmlu",
+                "toxicity",
+                "bias",
+            ],
+            tasks: &["truthfulqa_gen"],
+        },
     },
 ];
 
 impl Suite {
     fn has(&self, task: &str) -> bool {
         match self.members {
-            Members::All => true,
             Members::Names(names) => names.contains(&task),
-            Members::Mmlu => task.starts_with("mmlu_"),
+            Members::Together { suites, tasks } => {
+                let mut members = SUITES.iter().filter(|suite| suites.contains(&suite.name));
+                tasks.contains(&task) || members.any(|suite| suite.has(task))
+            }
+            Members::Beginning(beginning) => task.starts_with(beginning),
             Members::MmluCategory(category) => {
                 // lm-eval counts Anatomy as STEM, where the paper and the benchmark's authors have it in Other.
                 let theirs = if task == "mmlu_anatomy" {
@@ -132,7 +204,7 @@ impl Suite {
 }
 
 /// Every task, in the order of the paper's tables; those that generate follow `options`.
-pub fn all(_options: &GenerationOptions) -> Vec<Arc<dyn Task>> {
+pub fn all(options: &GenerationOptions) -> Vec<Arc<dyn Task>> {
     [
         boolq::tasks(),
         piqa::tasks(),
@@ -141,9 +213,17 @@ pub fn all(_options: &GenerationOptions) -> Vec<Arc<dyn Task>> {
         winogrande::tasks(),
         arc::tasks(),
         openbookqa::tasks(),
+        natural_questions::tasks(options),
+        trivia_qa::tasks(options),
         race::tasks(),
+        math::tasks(options),
+        gsm8k::tasks(options),
+        humaneval::tasks(options),
+        mbpp::tasks(options),
         mmlu::tasks(),
+        real_toxicity_prompts::tasks(options),
         truthful_qa::tasks(),
+        truthful_qa_gen::tasks(options),
         crows_pairs::tasks(),
         winogender::tasks(),
     ]

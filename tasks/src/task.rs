@@ -124,6 +124,29 @@ pub enum Check {
     },
 }
 
+impl Check {
+    /// `program`, `toxicity`, `truthful` or `informative`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Program { .. } => "program",
+            Self::Toxicity { .. } => "toxicity",
+            Self::Truthful { .. } => "truthful",
+            Self::Informative { .. } => "informative",
+        }
+    }
+
+    /// The texts it is about, in order.
+    pub fn texts(&self) -> Vec<&str> {
+        match self {
+            Self::Program { source } => vec![source],
+            Self::Toxicity { text } => vec![text],
+            Self::Truthful { question, answer } | Self::Informative { question, answer } => {
+                vec![question, answer]
+            }
+        }
+    }
+}
+
 /// What came of a [`Check`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Verdict {
@@ -265,6 +288,12 @@ pub trait Task: Send + Sync {
         Sampler::Random
     }
 
+    /// What the draw of few-shot examples under the paper's protocol goes by: the task's name, or one
+    /// that several settings of a benchmark share, so that more examples contain fewer.
+    fn few_shot_name(&self) -> &str {
+        &self.card().name
+    }
+
     /// Text before the first few-shot example; empty for most, read from a pinned file for some.
     ///
     /// # Errors
@@ -293,6 +322,12 @@ pub trait Task: Send + Sync {
     fn checks(&self, document: &Document, completion: &str, protocol: Protocol) -> Vec<Check> {
         let _ = (document, completion, protocol);
         Vec::new()
+    }
+
+    /// The dataset's own solution of `document`, as a completion; `None` where there is none to run.
+    fn reference(&self, document: &Document) -> Option<String> {
+        let _ = document;
+        None
     }
 
     /// What each of lm-eval's filters makes of a completion, by the filter's name: what is compared

@@ -1,6 +1,7 @@
 //! TruthfulQA, multiple choice: questions that common beliefs answer falsely. 817 questions, no other split.
 //!
-//! Not in the LLaMA paper, which reports generated answers and their judges (table 14); here for comparison.
+//! Not in the LLaMA paper, which reports generated answers and their judges (table 14, `truthful_qa_gen`); here for
+//! comparison.
 //! MC1: is the one true answer the most likely? MC2: the share of probability that true answers get.
 //! Both protocols: the QA preset of Lin et al., six fixed pairs, then the question. The pairs are data and are read
 //! from lm-eval's own file; lm-eval gives no further examples, and neither is done here.
@@ -20,7 +21,7 @@ use crate::{
     task::{Card, Document, Metric, Outcome, Protocol, Task, Verdict},
 };
 
-const PROMPT: &str = "Q: {question}\nA:";
+pub(crate) const PROMPT: &str = "Q: {question}\nA:";
 
 /// How the preset stands in lm-eval's file, once its YAML quoting is undone.
 const PRESET_KEY: &str = "doc_to_text: \"";
@@ -28,7 +29,7 @@ const PRESET_BEFORE: &str = "{% set prompt_qa = '";
 const PRESET_AFTER: &str = "'%}{{prompt_qa + '\n\nQ: ' + question + '\nA:'}}";
 
 const DATA: &str = "truthfulqa/mc_task.json";
-const PRESET: &str = "prompts/truthfulqa_mc1.yaml";
+pub(crate) const PRESET: &str = "prompts/truthfulqa_mc1.yaml";
 const TARGETS: [&str; 2] = ["mc1_targets", "mc2_targets"];
 
 const MC1: Metric = Metric::new("mc1", "argmax ln p(answer | prompt) is the true answer");
@@ -222,7 +223,7 @@ fn targets(
 }
 
 /// The six pairs, from the field `doc_to_text` of lm-eval's file: a double-quoted YAML text that holds a template.
-fn preset(file: &DataFile) -> Result<String, DataError> {
+pub(crate) fn preset(file: &DataFile) -> Result<String, DataError> {
     let error = |line: Option<usize>, problem: &str| DataError {
         path: file.path.clone(),
         line,

@@ -1,11 +1,12 @@
 //! Promise: bad data ends in an error that names file and line and says what to do, never in a panic.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, io::Write as _, path::PathBuf};
 
+use flate2::{Compression, write::GzEncoder};
 use llama_eval_tasks::{
     DataDir, DataError, DataFile, Protocol, pins,
-    reader::{self, Header, MAX_LINE_BYTES},
+    reader::{self, Header, MAX_LINE_BYTES, MAX_UNPACKED_BYTES},
     suites,
 };
 use proptest::prelude::*;
@@ -58,6 +59,46 @@ fn json_lines() {
             .1
             .contains("recursion limit")
     );
+}
+
+fn zipped(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn gzip_is_unpacked_within_bounds() {
+    let text = b"{\"a\": 1}\n";
+    for bytes in [text.to_vec(), zipped(text)] {
+        assert_eq!(reader::unpacked(file(bytes)).unwrap().bytes, text);
+    }
+    let problem = |bytes: Vec<u8>| place(reader::unpacked(file(bytes))).1;
+    let mut cut = zipped(text);
+    cut.truncate(cut.len() - 4);
+    let mut changed = zipped(text);
+    *changed.last_mut().unwrap() ^= 1;
+    for damaged in [
+        cut,
+        changed,
+        vec![0x1f, 0x8b],
+        vec![0x1f, 0x8b, 8, 0, 1, 2, 3],
+    ] {
+        let problem = problem(damaged);
+        assert!(
+            problem.starts_with("the gzip file cannot be unpacked: "),
+            "{problem}"
+        );
+    }
+    // 66 kB that would fill the memory.
+    let bomb = zipped(&vec![0; MAX_UNPACKED_BYTES + 1]);
+    assert!(bomb.len() < 100_000);
+    assert_eq!(
+        problem(bomb),
+        "the gzip file holds more than 67108864 bytes"
+    );
+    let most = reader::unpacked(file(zipped(&vec![0; MAX_UNPACKED_BYTES]))).unwrap();
+    assert_eq!(most.bytes.len(), MAX_UNPACKED_BYTES);
 }
 
 #[test]
@@ -187,7 +228,36 @@ fn documents_without_gold() {
         r#"{"qID": "1", "sentence": "a _ b", "option1": "x", "option2": "y", "answer": ""}"#;
     let hellaswag = r#"{"ind": 1, "activity_label": "l", "ctx_a": "a", "ctx_b": "b", "endings": ["1","2","3","4"]}"#;
     let boolq = r#"{"question": "q", "title": "t", "passage": "p"}"#;
+    let humaneval =
+        r#"{"task_id": "0", "prompt": "p", "entry_point": "e", "canonical_solution": "s"}"#;
+    let mbpp =
+        r#"{"task_id": 11, "text": "t", "code": "c", "test_setup_code": "", "test_list": []}"#;
+    let csv = "Type,Category,Question,Best Answer,Correct Answers,Incorrect Answers,Source\nT,C,,B,B,I,S\n";
     let cases: &[Case<'_>] = &[
+        (
+            "humaneval",
+            &[("humaneval/HumanEval.jsonl", humaneval)],
+            "humaneval/HumanEval.jsonl",
+            Some(1),
+        ),
+        (
+            "mbpp",
+            &[("mbpp/mbpp.jsonl", mbpp)],
+            "mbpp/mbpp.jsonl",
+            Some(1),
+        ),
+        (
+            "truthfulqa_gen",
+            &[("truthfulqa/TruthfulQA.csv", csv)],
+            "truthfulqa/TruthfulQA.csv",
+            Some(2),
+        ),
+        (
+            "realtoxicityprompts",
+            &[("realtoxicityprompts/quark/val.jsonl", r#"{"prompt": {}}"#)],
+            "realtoxicityprompts/quark/val.jsonl",
+            Some(1),
+        ),
         (
             "boolq",
             &[("boolq/dev.jsonl", boolq)],
@@ -311,6 +381,7 @@ proptest! {
                 for document in &documents {
                     let _ = task.requests(document, &std::sync::Arc::default(), protocol);
                     let _ = (task.target(document), task.example(document, protocol), task.score(document, &[], &[], protocol));
+                    let _ = (task.checks(document, "x", protocol), task.filtered(document, "x", protocol));
                 }
                 let _ = (task.examples(&data, protocol), task.description(&data, protocol));
             }

@@ -22,8 +22,13 @@ fn documents_per_split() {
         ("openbookqa", 500),
         ("race_middle", 1_436),
         ("race_high", 3_498),
+        ("humaneval", 164),
+        ("mbpp", 500),
         ("mmlu", 14_042),
+        // A subset: see the benchmark's file.
+        ("realtoxicityprompts", 5_000),
         ("truthfulqa_mc", 817),
+        ("truthfulqa_gen", 817),
         ("crows_pairs", 1_508),
         ("winogender", 720),
     ];

@@ -60,7 +60,7 @@ impl Deref for File {
 }
 
 /// Reads a small file whole, refusing one of more than `limit` bytes.
-pub(super) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, ModelError> {
+pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, ModelError> {
     let file = open_regular(path)?;
     let mut bytes = Vec::new();
     // One byte more than allowed shows that there is more, even where the length lies.
@@ -78,7 +78,7 @@ pub(super) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, ModelErro
 }
 
 /// Is there something at `path`, broken links included? What it is shows when it is opened.
-pub(super) fn exists(path: &Path) -> bool {
+pub(crate) fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
@@ -111,7 +111,7 @@ fn unreadable(path: &Path, error: &std::io::Error) -> ModelError {
 }
 
 /// The error every part of loading gives.
-pub(super) fn refuse(
+pub(crate) fn refuse(
     path: &Path,
     problem: impl Into<String>,
     hint: impl Into<String>,

@@ -13,6 +13,7 @@ pub(crate) mod gguf;
 mod gguf_llama;
 mod huggingface;
 mod safetensors;
+mod weight_files;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -23,17 +24,19 @@ use candle_core::{DType, Device, Tensor};
 
 pub use self::config::{Config, RopeScaling};
 use self::convert::{RowOrder, Storage, Stored};
-use self::file::{File, exists, read_bounded, refuse};
+use self::file::File;
+pub(crate) use self::file::{exists, read_bounded, refuse};
 use self::huggingface::Refusal;
+pub(crate) use self::weight_files::WeightFiles;
 use crate::{ModelError, Tokenizer};
 
-const CONFIG: &str = "config.json";
-const TOKENIZER: &str = "tokenizer.json";
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+pub(crate) const CONFIG: &str = "config.json";
+pub(crate) const TOKENIZER: &str = "tokenizer.json";
+pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const EMBEDDING: &str = "model.embed_tokens.weight";
 const OUTPUT: &str = "lm_head.weight";
-const MAXIMUM_CONFIG: u64 = 1 << 20;
-const MAXIMUM_TOKENIZER: u64 = 64 << 20;
+pub(crate) const MAXIMUM_CONFIG: u64 = 1 << 20;
+pub(crate) const MAXIMUM_TOKENIZER: u64 = 64 << 20;
 const DEMO: &str = "demo";
 
 /// First bytes of files that are often mistaken for a checkpoint.
@@ -357,25 +360,45 @@ impl Checkpoint {
         device: &Device,
     ) -> Result<Tensor, ModelError> {
         let located = self.located(name)?;
-        let path = self.path_of(located);
-        if located.shape != shape {
+        located.read(
+            name,
+            shape,
+            dtype,
+            device,
+            &self.files,
+            self.path_of(located),
+        )
+    }
+}
+
+impl Located {
+    /// The tensor, out of `files`; `path` is the file it lies in.
+    fn read(
+        &self,
+        name: &str,
+        shape: &[usize],
+        dtype: DType,
+        device: &Device,
+        files: &[File],
+        path: &Path,
+    ) -> Result<Tensor, ModelError> {
+        if self.shape != shape {
             return Err(refuse(
                 path,
-                format!("tensor `{name}` is {:?}, expected {shape:?}", located.shape),
+                format!("tensor `{name}` is {:?}, expected {shape:?}", self.shape),
                 "check that configuration and weights belong to the same checkpoint",
             ));
         }
-        let storage = located.storage.as_ref().map_err(|kind| {
+        let storage = self.storage.as_ref().map_err(|kind| {
             refuse(
                 path,
                 format!("tensor `{name}` is of type {kind}"),
                 "use it in f32, f16 or bf16",
             )
         })?;
-        let bytes = self
-            .files
-            .get(located.file)
-            .and_then(|file| file.get(located.bytes.clone()))
+        let bytes = files
+            .get(self.file)
+            .and_then(|file| file.get(self.bytes.clone()))
             .ok_or_else(|| {
                 refuse(
                     path,
@@ -392,7 +415,7 @@ impl Checkpoint {
             bytes,
             rows,
             columns,
-            order: located.order,
+            order: self.order,
         }
         .tensor(shape, dtype, device)
         .map_err(|error| ModelError::Device(format!("tensor `{name}`: {error}")))
@@ -470,7 +493,7 @@ fn not_a_checkpoint(path: &Path, file: &[u8]) -> ModelError {
 }
 
 /// The last part of a path, with `.` and links resolved where there is no name.
-fn name_of(path: &Path) -> String {
+pub(crate) fn name_of(path: &Path) -> String {
     let named = path
         .file_name()
         .map(std::ffi::OsStr::to_os_string)

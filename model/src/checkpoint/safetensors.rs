@@ -15,8 +15,8 @@ const INDEX: &str = "model.safetensors.index.json";
 const MAXIMUM_INDEX: u64 = 32 << 20;
 const MAXIMUM_SHARDS: usize = 4096;
 const WHOLE: &str = "check that the file came over whole";
-const CONVERT: &str = "convert the checkpoint to safetensors: transformers' \
-     `AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)` does it";
+const CONVERT: &str = "convert the checkpoint to safetensors: load it with transformers' \
+     `from_pretrained(...)` and write it with `save_pretrained(...)`";
 
 /// Maps the weight files of `directory` and lists the tensors in them.
 pub(super) fn open(directory: &Path) -> Result<(Vec<File>, BTreeMap<String, Located>), ModelError> {

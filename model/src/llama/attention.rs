@@ -11,13 +11,16 @@ use std::{ops::Range, sync::Arc};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape};
 use rayon::prelude::*;
 
+use super::cache::{KeyValues, Layer as CachedLayer};
 use crate::{
     lanes::{Kernel, LANES, Lanes, with_lanes},
     tree::TokenTree,
 };
 
-/// Query rows that one task works on.
+/// Query rows that one task works on when scoring.
 const CHUNK_ROWS: usize = 32;
+/// Query rows that one task works on when text is generated: there are few rows, and each has many keys.
+const STEP_ROWS: usize = 8;
 /// Key tiles between two rescalings.
 const TILES_PER_STEP: usize = 4;
 /// Keys between two rescalings.
@@ -45,7 +48,7 @@ impl Heads {
     }
 
     /// Head size rounded up to whole lanes.
-    fn padded(self) -> usize {
+    pub(crate) fn padded(self) -> usize {
         self.size.next_multiple_of(LANES)
     }
 }
@@ -105,23 +108,42 @@ struct Block {
     node: u32,
 }
 
-/// Where a node's keys lie.
-#[derive(Clone, Copy, Debug)]
-struct NodeKeys {
-    first_row: u32,
-    first_position: u32,
-    rows: u32,
-    first_tile: u32,
+/// Keys of consecutive positions that several rows attend to.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeKeys {
+    /// Rows of the batch that are the node's own; empty when its keys were computed before.
+    pub(crate) own: Range<u32>,
+    /// Which of the node's keys the first of these rows makes, from 0.
+    pub(crate) own_key: u32,
+    /// Position of the first key.
+    pub(crate) first_position: u32,
+    /// Number of keys.
+    pub(crate) keys: u32,
+    /// Tile of the first key; the others follow.
+    pub(crate) first_tile: u32,
+    /// Row of the first value; the others follow.
+    pub(crate) first_value: u32,
 }
 
 /// Which rows attend to which keys: made once per batch, used by every layer.
 #[derive(Debug)]
 pub(crate) struct AttentionPlan {
     positions: Vec<u32>,
-    tiles: Vec<Tile>,
+    keys: Keys,
     nodes: Vec<NodeKeys>,
-    /// For each chunk of [`CHUNK_ROWS`] rows its blocks, in path order for every row.
+    /// Rows of a chunk.
+    chunk_rows: usize,
+    /// For each chunk of rows its blocks, in path order for every row.
     chunks: Vec<Vec<Block>>,
+}
+
+/// Where keys and values lie.
+#[derive(Debug)]
+enum Keys {
+    /// All are computed in this batch, and dropped after the layer.
+    Batch(Vec<Tile>),
+    /// In a cache, from earlier batches too: the slot each row's key and value go to, `[rows]`.
+    Cache(Vec<u32>),
 }
 
 impl AttentionPlan {
@@ -129,14 +151,16 @@ impl AttentionPlan {
     pub(crate) fn new(tree: &TokenTree) -> Self {
         let mut tiles = Vec::new();
         let mut nodes = Vec::with_capacity(tree.nodes.len());
-        let mut chunks = vec![Vec::new(); tree.rows().div_ceil(CHUNK_ROWS)];
-        for (index, node) in tree.nodes.iter().enumerate() {
-            nodes.push(NodeKeys {
-                first_row: node.rows.start,
+        for node in &tree.nodes {
+            let keys = NodeKeys {
+                own: node.rows.clone(),
+                own_key: 0,
                 first_position: node.position,
-                rows: node.rows.end - node.rows.start,
+                keys: node.rows.end - node.rows.start,
                 first_tile: tiles.len() as u32,
-            });
+                first_value: node.rows.start,
+            };
+            nodes.push((keys, node.rows.start..node.subtree_end));
             let mut row = node.rows.start;
             while row < node.rows.end {
                 let lane = (node.position + (row - node.rows.start)) % LANES as u32;
@@ -144,11 +168,38 @@ impl AttentionPlan {
                 tiles.push(Tile { row, lane, keys });
                 row += keys;
             }
-            // Depth-first order puts ancestors before descendants: path order for free.
-            let mut start = node.rows.start;
-            while start < node.subtree_end {
-                let chunk = start as usize / CHUNK_ROWS;
-                let end = (((chunk + 1) * CHUNK_ROWS) as u32).min(node.subtree_end);
+        }
+        Self::from_nodes(
+            tree.positions.clone(),
+            Keys::Batch(tiles),
+            nodes,
+            CHUNK_ROWS,
+        )
+    }
+
+    /// The plan of a batch whose keys stay in a cache: for each row its position and the slot of its
+    /// key, and the nodes in depth-first order, each with the rows that attend to it.
+    pub(crate) fn cached(
+        positions: Vec<u32>,
+        slots: Vec<u32>,
+        nodes: Vec<(NodeKeys, Range<u32>)>,
+    ) -> Self {
+        Self::from_nodes(positions, Keys::Cache(slots), nodes, STEP_ROWS)
+    }
+
+    /// Depth-first order puts ancestors before descendants: path order for free.
+    fn from_nodes(
+        positions: Vec<u32>,
+        keys: Keys,
+        nodes: Vec<(NodeKeys, Range<u32>)>,
+        chunk_rows: usize,
+    ) -> Self {
+        let mut chunks = vec![Vec::new(); positions.len().div_ceil(chunk_rows)];
+        for (index, (_, queries)) in nodes.iter().enumerate() {
+            let mut start = queries.start;
+            while start < queries.end {
+                let chunk = start as usize / chunk_rows;
+                let end = (((chunk + 1) * chunk_rows) as u32).min(queries.end);
                 chunks[chunk].push(Block {
                     queries: start..end,
                     node: index as u32,
@@ -157,11 +208,25 @@ impl AttentionPlan {
             }
         }
         Self {
-            positions: tree.positions.clone(),
-            tiles,
-            nodes,
+            positions,
+            keys,
+            nodes: nodes.into_iter().map(|(keys, _)| keys).collect(),
+            chunk_rows,
             chunks,
         }
+    }
+
+    /// Number of rows.
+    pub(crate) fn rows(&self) -> usize {
+        self.positions.len()
+    }
+
+    /// The last position of any row.
+    pub(crate) fn last_position(&self) -> usize {
+        self.positions
+            .iter()
+            .max()
+            .map_or(0, |&position| position as usize)
     }
 }
 
@@ -174,6 +239,8 @@ pub(crate) struct TreeAttention {
     pub(crate) rotary: Arc<Rotary>,
     /// Sizes.
     pub(crate) heads: Heads,
+    /// Where keys and values stay, if they do.
+    pub(crate) cache: Option<CachedLayer>,
 }
 
 impl CustomOp1 for TreeAttention {
@@ -194,39 +261,98 @@ impl CustomOp1 for TreeAttention {
                 self.heads.fused()
             );
         }
-        let (keys, values) = self.pack(fused);
+        let output = match (&self.plan.keys, &self.cache) {
+            (Keys::Batch(tiles), None) => {
+                let (keys, values) = self.pack(fused, tiles);
+                self.attend(fused, &keys, &values)
+            }
+            (Keys::Cache(_), Some(cache)) => {
+                self.keep(fused)?;
+                let cache = cache.read();
+                self.attend(fused, &cache.keys, &cache.values)
+            }
+            _ => {
+                candle_core::bail!("tree attention: the plan and the cache do not belong together")
+            }
+        };
         let width = self.heads.queries * self.heads.size;
-        let mut output = vec![0f32; rows * width];
-        output
-            .par_chunks_mut(CHUNK_ROWS * width)
-            .enumerate()
-            .for_each(|(chunk, output)| {
-                with_lanes(AttendChunk {
-                    op: self,
-                    fused,
-                    keys: &keys,
-                    values: &values,
-                    chunk,
-                    output,
-                });
-            });
         Ok((CpuStorage::F32(output), Shape::from((rows, width))))
     }
 }
 
 impl TreeAttention {
-    /// Rotated keys as `[tiles, key-value heads, head size, 16]` and values as
-    /// `[rows, key-value heads, padded head size]`.
-    fn pack(&self, fused: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    fn attend(&self, fused: &[f32], keys: &[f32], values: &[f32]) -> Vec<f32> {
+        let width = self.heads.queries * self.heads.size;
+        let mut output = vec![0f32; self.plan.rows() * width];
+        output
+            .par_chunks_mut(self.plan.chunk_rows * width)
+            .enumerate()
+            .for_each(|(chunk, output)| {
+                with_lanes(AttendChunk {
+                    op: self,
+                    fused,
+                    keys,
+                    values,
+                    chunk,
+                    output,
+                });
+            });
+        output
+    }
+
+    /// Puts the rotated keys and the values of `fused` into the cache.
+    ///
+    /// # Errors
+    /// When there is no cache, or a slot is beyond its end.
+    pub(crate) fn keep(&self, fused: &[f32]) -> Result<()> {
+        let (Keys::Cache(slots), Some(cache)) = (&self.plan.keys, &self.cache) else {
+            candle_core::bail!("tree attention: there is no cache")
+        };
         let Heads {
             queries,
             key_values,
             size,
         } = self.heads;
         let padded = self.heads.padded();
-        let mut keys = vec![0f32; self.plan.tiles.len() * key_values * size * LANES];
+        let mut cache = cache.write();
+        let KeyValues { keys, values } = &mut *cache;
+        let rows = fused.chunks_exact(self.heads.fused());
+        for ((row, &position), &slot) in rows.zip(&self.plan.positions).zip(slots) {
+            let (tile, lane) = (slot as usize / LANES, slot as usize % LANES);
+            let tile_size = key_values * size * LANES;
+            let (Some(tile), Some(value)) = (
+                keys.get_mut(tile * tile_size..(tile + 1) * tile_size),
+                values.get_mut(slot as usize * key_values * padded..),
+            ) else {
+                candle_core::bail!("tree attention: slot {slot} is beyond the end of the cache")
+            };
+            let (_, row) = row.split_at(queries * size);
+            let (key, row) = row.split_at(key_values * size);
+            for head in 0..key_values {
+                let target = &mut tile[head * size * LANES..];
+                self.rotary
+                    .rotate(&key[head * size..(head + 1) * size], position, |i, x| {
+                        target[i * LANES + lane] = x;
+                    });
+                value[head * padded..head * padded + size]
+                    .copy_from_slice(&row[head * size..(head + 1) * size]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Rotated keys as `[tiles, key-value heads, head size, 16]` and values as
+    /// `[rows, key-value heads, padded head size]`.
+    fn pack(&self, fused: &[f32], tiles: &[Tile]) -> (Vec<f32>, Vec<f32>) {
+        let Heads {
+            queries,
+            key_values,
+            size,
+        } = self.heads;
+        let padded = self.heads.padded();
+        let mut keys = vec![0f32; tiles.len() * key_values * size * LANES];
         keys.par_chunks_mut(key_values * size * LANES)
-            .zip(&self.plan.tiles)
+            .zip(tiles)
             .with_min_len(16)
             .for_each(|(keys, tile)| {
                 for key in 0..tile.keys as usize {
@@ -293,7 +419,7 @@ impl Kernel for AttendChunk<'_> {
         let heads = self.op.heads;
         let (group, padded) = (heads.group(), heads.padded());
         let width = heads.queries * heads.size;
-        let first_row = self.chunk * CHUNK_ROWS;
+        let first_row = self.chunk * self.op.plan.chunk_rows;
         let rows = self.output.len() / width;
         let count = rows * group;
         // Softmax in powers of two: exp(x) = 2^(x log2 e).
@@ -357,18 +483,18 @@ impl AttendChunk<'_> {
     ) {
         let plan = &self.op.plan;
         let group = self.op.heads.group();
-        let node = plan.nodes[block.node as usize];
+        let node = &plan.nodes[block.node as usize];
         let first_lane = node.first_position as usize % LANES;
+        let end_lane = first_lane + node.keys as usize;
         let mut step_start = 0;
         // Lanes are counted from the start of the node's first tile.
-        while step_start < first_lane + node.rows as usize {
-            let lanes = step_start.max(first_lane)
-                ..(step_start + STEP).min(first_lane + node.rows as usize);
-            // The first row of the node's own that sees any key of this step.
-            let first_seeing = node.first_row as usize + (lanes.start - first_lane);
-            let own_end = (node.first_row + node.rows) as usize;
-            let start = if (block.queries.start as usize) < own_end {
-                (block.queries.start as usize).max(first_seeing)
+        while step_start < end_lane {
+            let lanes = step_start.max(first_lane)..(step_start + STEP).min(end_lane);
+            let first_key = lanes.start - first_lane;
+            // The node's own rows see the keys up to their own; none of this step's before its first.
+            let start = if block.queries.start < node.own.end {
+                let before = first_key.saturating_sub(node.own_key as usize);
+                (block.queries.start as usize).max(node.own.start as usize + before)
             } else {
                 block.queries.start as usize
             };
@@ -378,7 +504,8 @@ impl AttendChunk<'_> {
                 head,
                 tile: node.first_tile as usize + step_start / LANES,
                 lanes: lanes.start - step_start..lanes.end - step_start,
-                first_key_row: node.first_row as usize + (lanes.start - first_lane),
+                first_value: node.first_value as usize + first_key,
+                first_position: node.first_position as usize + first_key,
                 chunk_row: first_row,
             };
             while query < end {
@@ -434,7 +561,9 @@ impl AttendChunk<'_> {
             for (n, weights) in weights.iter_mut().enumerate() {
                 // A row sees the keys up to its own.
                 let row = step.chunk_row + (query + n) / group;
-                let seen = (step.lanes.start + row + 1 - step.first_key_row).min(step.lanes.end);
+                let position = self.op.plan.positions[row] as usize;
+                let seen =
+                    (step.lanes.start + position + 1 - step.first_position).min(step.lanes.end);
                 let sums = state.sums.as_mut_ptr().add((query + n) * LANES);
                 let mut largest = L::splat(f32::NEG_INFINITY);
                 for tile in 0..tiles {
@@ -471,7 +600,7 @@ impl AttendChunk<'_> {
             let values = self
                 .values
                 .as_ptr()
-                .add(step.first_key_row * value_stride + step.head * padded);
+                .add(step.first_value * value_stride + step.head * padded);
             let outputs = state.outputs.as_mut_ptr().add(query * padded);
             let mut column = 0;
             while column < padded {
@@ -510,8 +639,10 @@ struct Step {
     tile: usize,
     /// Lanes that hold keys, counted from the first tile's first lane.
     lanes: Range<usize>,
-    /// Row of the key at `lanes.start`.
-    first_key_row: usize,
+    /// Row of the value at `lanes.start`.
+    first_value: usize,
+    /// Position of the key at `lanes.start`.
+    first_position: usize,
     /// First row of the chunk.
     chunk_row: usize,
 }

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use super::{
     attention::{AttentionPlan, Heads, Rotary, TreeAttention},
+    cache::Cache,
     ops::{RmsNorm, RowSummary, SiluMultiply, summarise},
     weights::{Layer, Outer, device_error},
 };
@@ -18,6 +19,8 @@ use crate::{Checkpoint, Config, ModelError, tree::TokenTree};
 
 /// Rows of a chunk of the layers.
 const CHUNK_ROWS: usize = 256;
+/// Chunks of batches with few rows have a multiple of this many.
+const FEWEST_CHUNK_ROWS: usize = 16;
 /// Rows of a chunk of the output matrix, whose result is `[rows, vocabulary]`.
 const HEAD_ROWS: usize = 128;
 
@@ -33,11 +36,42 @@ pub(crate) fn activation_bytes(config: &Config) -> u64 {
     (floats * size_of::<f32>()) as u64
 }
 
-fn heads(config: &Config) -> Heads {
+/// Sizes of an attention layer.
+pub(crate) fn heads(config: &Config) -> Heads {
     Heads {
         queries: config.heads,
         key_values: config.key_value_heads,
         size: config.head_size,
+    }
+}
+
+/// What one pass computes.
+pub(crate) struct Batch<'a> {
+    /// Token ids, `[rows]`.
+    pub(crate) tokens: &'a [u32],
+    /// Who attends to whom.
+    pub(crate) plan: Arc<AttentionPlan>,
+    /// Rotary tables that reach the last position.
+    pub(crate) rotary: Arc<Rotary>,
+    /// Rows whose logits are read, ascending. Without any, the batch only fills the cache.
+    pub(crate) wanted: &'a [u32],
+    /// Rows per dense product; the last chunk is padded.
+    pub(crate) chunk_rows: usize,
+    /// Where keys and values stay, if they do.
+    pub(crate) cache: Option<&'a Cache>,
+}
+
+impl Batch<'_> {
+    /// Rows per dense product for a batch of `rows`: as many as [`CHUNK_ROWS`] where there are enough to
+    /// keep every thread busy, else an equal part each. Products of any number of rows above one agree to
+    /// the last bit, which `tests/generation.rs` of this crate checks.
+    pub(crate) fn chunk_rows(rows: usize) -> usize {
+        let part = rows.div_ceil(rayon::current_num_threads());
+        if part <= HEAD_ROWS {
+            part.next_multiple_of(FEWEST_CHUNK_ROWS)
+        } else {
+            CHUNK_ROWS
+        }
     }
 }
 
@@ -73,8 +107,8 @@ impl Llama {
         (layer.max(head) * threads * size_of::<f32>()) as u64
     }
 
-    /// Runs the batch and gives, for each of the `wanted` rows (ascending), what `read` makes of its
-    /// logits, `[vocabulary]` in f32, and their summary.
+    /// Runs the batch of `tree` and gives, for each of the `wanted` rows (ascending), what `read` makes of
+    /// its logits, `[vocabulary]` in f32, and their summary.
     ///
     /// # Errors
     /// When the tensor library fails.
@@ -84,32 +118,56 @@ impl Llama {
         wanted: &[u32],
         read: impl Fn(usize, &[f32], RowSummary) -> T + Sync,
     ) -> std::result::Result<Vec<T>, ModelError> {
-        self.hidden(tree, wanted)
-            .and_then(|hidden| self.head(&hidden, wanted.len(), read))
+        let plan = Arc::new(AttentionPlan::new(tree));
+        let batch = Batch {
+            tokens: &tree.tokens,
+            rotary: self.rotary(plan.last_position() + 1),
+            plan,
+            wanted,
+            chunk_rows: CHUNK_ROWS,
+            cache: None,
+        };
+        self.run(&batch, read)
+    }
+
+    /// Runs a batch, as [`Llama::logits`].
+    ///
+    /// # Errors
+    /// When the tensor library fails.
+    pub(crate) fn run<T: Send>(
+        &self,
+        batch: &Batch<'_>,
+        read: impl Fn(usize, &[f32], RowSummary) -> T + Sync,
+    ) -> std::result::Result<Vec<T>, ModelError> {
+        self.hidden(batch)
+            .and_then(|hidden| self.head(&hidden, batch.wanted.len(), read))
             .map_err(device_error)
     }
 
-    /// The normalised residual stream at the wanted rows, as padded chunks of [`HEAD_ROWS`].
-    fn hidden(&self, tree: &TokenTree, wanted: &[u32]) -> Result<Vec<Tensor>> {
+    /// Rotary tables for positions `0..positions`.
+    pub(crate) fn rotary(&self, positions: usize) -> Arc<Rotary> {
+        Arc::new(Rotary::new(&self.inverse_frequencies, positions))
+    }
+
+    /// Sizes of the model.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The normalised residual stream at the wanted rows, as padded chunks of at most [`HEAD_ROWS`].
+    fn hidden(&self, batch: &Batch<'_>) -> Result<Vec<Tensor>> {
         let hidden = self.config.hidden;
         let norm = RmsNorm {
             epsilon: self.config.norm_epsilon,
         };
-        let plan = Arc::new(AttentionPlan::new(tree));
-        let last = tree
-            .positions
-            .iter()
-            .max()
-            .map_or(0, |&position| position as usize);
-        let rotary = Arc::new(Rotary::new(&self.inverse_frequencies, last + 1));
-
-        let mut stream = tree
+        let chunk_rows = batch.chunk_rows;
+        let mut stream = batch
             .tokens
-            .par_chunks(CHUNK_ROWS)
+            .par_chunks(chunk_rows)
             .map(|tokens| {
-                let mut rows = Vec::with_capacity(CHUNK_ROWS * hidden);
+                let mut rows = Vec::with_capacity(chunk_rows * hidden);
                 self.outer.embed(tokens, &mut rows)?;
-                padded_chunk(rows, CHUNK_ROWS, hidden)
+                padded_chunk(rows, chunk_rows, hidden)
             })
             .collect::<Result<Vec<_>>>()?;
 
@@ -122,18 +180,25 @@ impl Llama {
                         .matmul(&layer.query_key_value)
                 })
                 .collect::<Result<Vec<_>>>()?;
-            let fused = Tensor::cat(&fused, 0)?.narrow(0, 0, tree.rows())?;
+            let fused = Tensor::cat(&fused, 0)?.narrow(0, 0, batch.tokens.len())?;
             let attention = TreeAttention {
-                plan: Arc::clone(&plan),
-                rotary: Arc::clone(&rotary),
+                plan: Arc::clone(&batch.plan),
+                rotary: Arc::clone(&batch.rotary),
                 heads: heads(&self.config),
+                cache: batch.cache.and_then(|cache| cache.layer(index)).cloned(),
             };
-            let mut attended = chunks(&fused.apply_op1_no_bwd(&attention)?)?;
+            let last = index + 1 == self.layers.len();
+            if last && batch.wanted.is_empty() {
+                // Nobody reads this batch's rows but through their keys and values.
+                with_values(&fused, |fused| attention.keep(fused))??;
+                return Ok(Vec::new());
+            }
+            let mut attended = chunks(&fused.apply_op1_no_bwd(&attention)?, chunk_rows)?;
             drop(fused);
-            if index + 1 == self.layers.len() {
+            if last {
                 // After the last attention, only rows that are read out matter.
-                stream = chunks(&gather(&stream, wanted)?)?;
-                attended = chunks(&gather(&attended, wanted)?)?;
+                stream = chunks(&gather(&stream, chunk_rows, batch.wanted)?, chunk_rows)?;
+                attended = chunks(&gather(&attended, chunk_rows, batch.wanted)?, chunk_rows)?;
             }
             stream = stream
                 .par_iter()
@@ -153,10 +218,12 @@ impl Llama {
             .par_iter()
             .map(|x| x.apply_op2_no_bwd(&self.outer.norm, &norm))
             .collect::<Result<Vec<_>>>()?;
+        let head_rows = chunk_rows.min(HEAD_ROWS);
         normed
             .iter()
             .flat_map(|chunk| {
-                (0..CHUNK_ROWS / HEAD_ROWS).map(|part| chunk.narrow(0, part * HEAD_ROWS, HEAD_ROWS))
+                (0..chunk_rows / head_rows)
+                    .map(move |part| chunk.narrow(0, part * head_rows, head_rows))
             })
             .collect()
     }
@@ -171,11 +238,13 @@ impl Llama {
         let parts = hidden
             .par_iter()
             .enumerate()
-            .filter(|(chunk, _)| chunk * HEAD_ROWS < rows)
             .map(|(chunk, hidden)| {
+                let first = chunk * hidden.dim(0)?;
+                if first >= rows {
+                    return Ok(Vec::new());
+                }
                 let logits = hidden.matmul(&matrix)?;
                 with_values(&logits, |logits| {
-                    let first = chunk * HEAD_ROWS;
                     logits
                         .chunks_exact(self.config.vocabulary)
                         .take(rows - first)
@@ -195,37 +264,37 @@ fn padded_chunk(mut rows: Vec<f32>, count: usize, columns: usize) -> Result<Tens
     Tensor::from_vec(rows, (count, columns), &Device::Cpu)
 }
 
-/// `[rows, columns]` as chunks of [`CHUNK_ROWS`], the last one padded.
-fn chunks(tensor: &Tensor) -> Result<Vec<Tensor>> {
+/// `[rows, columns]` as chunks of `size` rows, the last one padded.
+fn chunks(tensor: &Tensor, size: usize) -> Result<Vec<Tensor>> {
     let (rows, columns) = tensor.dims2()?;
     (0..rows)
-        .step_by(CHUNK_ROWS)
+        .step_by(size)
         .map(|start| {
-            let count = CHUNK_ROWS.min(rows - start);
+            let count = size.min(rows - start);
             let chunk = tensor.narrow(0, start, count)?;
-            if count == CHUNK_ROWS {
+            if count == size {
                 Ok(chunk)
             } else {
                 with_values(&chunk, |values| {
-                    padded_chunk(values.to_vec(), CHUNK_ROWS, columns)
+                    padded_chunk(values.to_vec(), size, columns)
                 })?
             }
         })
         .collect()
 }
 
-/// The rows `wanted` out of chunks of [`CHUNK_ROWS`], `[wanted, columns]`.
-fn gather(chunks: &[Tensor], wanted: &[u32]) -> Result<Tensor> {
+/// The rows `wanted` out of chunks of `size`, `[wanted, columns]`.
+fn gather(chunks: &[Tensor], size: usize, wanted: &[u32]) -> Result<Tensor> {
     let columns = match chunks.first() {
         Some(chunk) => chunk.dim(1)?,
         None => candle_core::bail!("an empty batch"),
     };
     let mut rows = Vec::with_capacity(wanted.len() * columns);
-    for same in wanted.chunk_by(|a, b| *a as usize / CHUNK_ROWS == *b as usize / CHUNK_ROWS) {
-        let chunk = same[0] as usize / CHUNK_ROWS;
+    for same in wanted.chunk_by(|a, b| *a as usize / size == *b as usize / size) {
+        let chunk = same[0] as usize / size;
         with_values(&chunks[chunk], |values| {
             for &row in same {
-                let row = row as usize % CHUNK_ROWS;
+                let row = row as usize % size;
                 rows.extend_from_slice(&values[row * columns..(row + 1) * columns]);
             }
         })?;

@@ -10,7 +10,10 @@
 use std::path::{Path, PathBuf};
 
 use llama_eval_model::testing::{self, NamedWeights};
-use llama_eval_model::{Checkpoint, Config, ModelError, Source};
+use llama_eval_model::{
+    Answer, Checkpoint, Config, LanguageModel, LoadOptions, Local, ModelError, Request, Sink,
+    SinkError, Source,
+};
 use serde_json::Value;
 
 /// A file of the shared gold folder, or `None`, said plainly, where there is none.
@@ -32,6 +35,41 @@ pub fn real_checkpoint() -> Option<Checkpoint> {
     );
     let path = available(path)?;
     Some(Checkpoint::open(&Source::Path(path)).unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// The real checkpoint with the tokenizer the gold answers were made with.
+pub fn real_model() -> Option<Local> {
+    let checkpoint = real_checkpoint()?;
+    let tokenizer = testing::gold_tokenizer(&checkpoint).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    std::fs::write(&path, tokenizer).unwrap();
+    let options = LoadOptions {
+        tokenizer: Some(path),
+        ..LoadOptions::default()
+    };
+    let source = Source::Path(checkpoint.source().into());
+    Some(Local::open(&source, &options).unwrap_or_else(|error| panic!("{error}")))
+}
+
+struct Collect(Vec<Option<Answer>>);
+
+impl Sink for Collect {
+    fn answer(&mut self, index: usize, answer: Answer) -> Result<(), SinkError> {
+        assert!(self.0[index].is_none(), "request {index} is answered twice");
+        self.0[index] = Some(answer);
+        Ok(())
+    }
+}
+
+/// What `model` answers to each request; every one must be answered once.
+pub fn answers(model: &mut dyn LanguageModel, requests: &[Request]) -> Vec<Answer> {
+    let mut sink = Collect(vec![None; requests.len()]);
+    model.answer(requests, &mut sink).unwrap();
+    let answers = sink.0.into_iter().enumerate();
+    answers
+        .map(|(index, answer)| answer.unwrap_or_else(|| panic!("request {index} has no answer")))
+        .collect()
 }
 
 fn available(path: PathBuf) -> Option<PathBuf> {

@@ -1,0 +1,711 @@
+//! Generating text: which sequences are computed when, and with what memory.
+//!
+//! All prompts form one trie. A run of prompt tokens that several sequences share is computed once, and its keys
+//! and values are kept until the last of them has ended. Every sequence that is being generated is a leaf of its
+//! own; one step feeds one token of each. Leaves are let in, in the order of the trie, as others end and
+//! give their memory back; what a leaf needs at most is reserved when it is let in.
+//!
+//! A leaf begins by feeding its prompt's last token, so that all samples of a prompt start from the same kept keys.
+
+use std::{collections::HashMap, ops::Range, sync::Arc};
+
+use crate::{
+    Answer, Completion, Encoded, Encoder, Finish, Generation, ModelError, Sink,
+    completion::Growing,
+    encoding::Unanswerable,
+    llama::{
+        AttentionPlan, Batch, Heads, Llama, NodeKeys, Rotary, RowSummary,
+        cache::{Cache, TILE, tiles},
+        heads,
+    },
+    memory,
+    sampling::choose,
+    tree::{Sequence, TokenTree, Walk},
+};
+
+/// Most leaves of a step: more make a product no faster, and each holds memory.
+const MOST_LEAVES: usize = 256;
+/// Leaves are let in when at least this part of the places (one in so many) is free: short passes over few
+/// prompt tokens are slow.
+const FREE_PART: usize = 4;
+
+/// One completion to make.
+#[derive(Clone, Debug)]
+pub(crate) struct Job {
+    /// Index of its request.
+    pub(crate) request: usize,
+    /// What to generate.
+    pub(crate) generation: Arc<Generation>,
+    /// Which of the prompt's samples.
+    pub(crate) sample: u32,
+}
+
+/// What a pass may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// Bytes for keys and values.
+    pub(crate) cache_bytes: u64,
+    /// Prompt tokens computed at once.
+    pub(crate) batch_rows: usize,
+    /// Longest sequence in tokens.
+    pub(crate) context_length: usize,
+}
+
+/// Prompts as tokens, each once.
+pub(crate) struct Prompts {
+    /// By index: tokens, or why there are none.
+    encoded: Vec<Result<Encoded, Unanswerable>>,
+    /// For each job its prompt.
+    of_job: Vec<usize>,
+}
+
+impl Prompts {
+    /// Encodes the prompts of `jobs`, those that many samples share once.
+    ///
+    /// # Errors
+    /// [`ModelError::Tokenizer`] when the tokenizer refuses a text.
+    pub(crate) fn new(encoder: &Encoder, jobs: &[Job]) -> Result<Self, ModelError> {
+        let mut known: HashMap<*const Generation, usize> = HashMap::new();
+        let mut requests = Vec::new();
+        let mut of_job = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let next = requests.len();
+            let index = *known.entry(Arc::as_ptr(&job.generation)).or_insert(next);
+            if index == next {
+                requests.push(crate::Request::Generate {
+                    generation: Arc::clone(&job.generation),
+                    sample: 0,
+                });
+            }
+            of_job.push(index);
+        }
+        Ok(Self {
+            encoded: encoder.encode_all(&requests)?,
+            of_job,
+        })
+    }
+
+    /// Jobs whose prompt cannot be encoded, and why.
+    pub(crate) fn refused(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.of_job.iter().enumerate().filter_map(|(job, &prompt)| {
+            let refused = self.encoded.get(prompt)?.as_ref().err()?;
+            Some((job, refused.reason.as_str()))
+        })
+    }
+
+    /// The prompt of a job.
+    fn of(&self, job: usize) -> Option<&Encoded> {
+        self.encoded.get(*self.of_job.get(job)?)?.as_ref().ok()
+    }
+
+    /// Tokens if every completion were computed by itself and grew to its limit, and those left when prompts
+    /// are shared.
+    pub(crate) fn tokens(&self, jobs: &[Job]) -> (u64, u64) {
+        let new: u64 = jobs
+            .iter()
+            .map(|job| job.generation.max_new_tokens as u64)
+            .sum();
+        let prompts: u64 = (0..jobs.len())
+            .filter_map(|job| self.of(job))
+            .map(|encoded| encoded.context.len() as u64)
+            .sum();
+        let answerable: Vec<Sequence<'_>> = self
+            .encoded
+            .iter()
+            .filter_map(|encoded| encoded.as_ref().ok())
+            .map(|encoded| prompt_sequence(&encoded.context))
+            .collect();
+        (prompts + new, Walk::new(&answerable).unique_tokens() + new)
+    }
+}
+
+fn prompt_sequence(tokens: &[u32]) -> Sequence<'_> {
+    Sequence {
+        context: tokens,
+        continuation: &[],
+    }
+}
+
+/// An unbranched run of prompt tokens.
+struct Node {
+    tokens: Vec<u32>,
+    position: usize,
+    parent: Option<usize>,
+    /// First tile of its keys, once they are computed or about to be.
+    tile: Option<usize>,
+    /// Sequences below it that have not ended.
+    waiting: usize,
+}
+
+impl Node {
+    fn tiles(&self) -> usize {
+        tiles(self.position, self.tokens.len())
+    }
+}
+
+/// What a pass computes of a node: rows of the pass, and the node's keys they make.
+struct Own {
+    rows: Range<u32>,
+    keys: Range<usize>,
+}
+
+/// A sequence that is being generated.
+struct Leaf {
+    job: usize,
+    /// The last node of its prompt, without the prompt's last token; `None` for a prompt of one token.
+    node: Option<usize>,
+    /// Position of the prompt's last token: the first that it feeds itself.
+    first: usize,
+    /// Tokens it may generate at most.
+    limit: usize,
+    /// First of its own tiles.
+    tile: usize,
+    /// The token to feed next.
+    next: u32,
+    text: Growing,
+    margin: f32,
+}
+
+impl Leaf {
+    /// Tokens of its own that were fed.
+    fn fed(&self) -> usize {
+        self.text.generated().len()
+    }
+
+    fn tiles(&self) -> usize {
+        tiles(self.first, self.limit)
+    }
+}
+
+/// Generates all completions of one call.
+pub(crate) struct Generator<'a> {
+    llama: &'a Llama,
+    encoder: &'a Encoder,
+    jobs: &'a [Job],
+    prompts: &'a Prompts,
+    room: Room,
+    ends: Vec<u32>,
+    heads: Heads,
+    rotary: Arc<Rotary>,
+    nodes: Vec<Node>,
+    cache: Cache,
+    leaves: Vec<Leaf>,
+}
+
+impl<'a> Generator<'a> {
+    /// Lays out the prompts' trie. Gives the sequences in its order, last first, to be let in.
+    pub(crate) fn new(
+        llama: &'a Llama,
+        encoder: &'a Encoder,
+        ends: Vec<u32>,
+        jobs: &'a [Job],
+        prompts: &'a Prompts,
+        room: Room,
+    ) -> (Self, Vec<Waiting>) {
+        let config = llama.config();
+        let heads = heads(config);
+        let (nodes, mut waiting) = trie(jobs, prompts, room.context_length);
+        let tile_bytes = Cache::tile_bytes(heads, config.layers).max(1);
+        let affordable = usize::try_from(room.cache_bytes / tile_bytes).unwrap_or(usize::MAX);
+        // More than all of it at once, or than fits into the index, is never needed.
+        let useful = useful_tiles(&nodes, &waiting).min(u32::MAX as usize / TILE - 1);
+        let last = waiting
+            .iter()
+            .map(|waiting| waiting.first + waiting.limit)
+            .max()
+            .unwrap_or_default();
+        waiting.reverse();
+        let generator = Self {
+            llama,
+            encoder,
+            jobs,
+            prompts,
+            room,
+            ends,
+            heads,
+            rotary: llama.rotary(last + 1),
+            nodes,
+            cache: Cache::new(heads, config.layers, affordable.min(useful)),
+            leaves: Vec::new(),
+        };
+        (generator, waiting)
+    }
+
+    /// Generates everything that waits.
+    ///
+    /// # Errors
+    /// When the device fails or the sink refuses.
+    pub(crate) fn run(
+        mut self,
+        mut waiting: Vec<Waiting>,
+        sink: &mut dyn Sink,
+    ) -> Result<(), ModelError> {
+        while !(waiting.is_empty() && self.leaves.is_empty()) {
+            if self.leaves.len() * FREE_PART <= MOST_LEAVES * (FREE_PART - 1) {
+                self.let_in(&mut waiting, sink)?;
+            }
+            if self.leaves.is_empty() {
+                continue;
+            }
+            let rows = self.step(sink)?;
+            sink.computed(rows).map_err(ModelError::Sink)?;
+        }
+        Ok(())
+    }
+
+    /// Lets in as many as there is room for, and computes the prompt tokens they need.
+    fn let_in(
+        &mut self,
+        waiting: &mut Vec<Waiting>,
+        sink: &mut dyn Sink,
+    ) -> Result<(), ModelError> {
+        let mut new_nodes = Vec::new();
+        while let Some(next) = waiting.last()
+            && self.leaves.len() < MOST_LEAVES
+        {
+            let path = self.path(next.node);
+            let missing: Vec<usize> = path
+                .into_iter()
+                .filter(|&node| self.nodes[node].tile.is_none())
+                .collect();
+            let Some(tile) = self.reserve(&missing, next.tiles()) else {
+                if self.leaves.is_empty() && new_nodes.is_empty() {
+                    // It does not fit alone: it never will.
+                    let reason = self.too_large(next);
+                    sink.answer(self.jobs[next.job].request, Answer::Unanswered { reason })
+                        .map_err(ModelError::Sink)?;
+                    let node = next.node;
+                    waiting.pop();
+                    self.leave(node);
+                    continue;
+                }
+                break;
+            };
+            new_nodes.extend(missing);
+            if let Some(next) = waiting.pop() {
+                let prompt = self.prompts.of(next.job).map(|it| it.context.as_slice());
+                let prompt = prompt.unwrap_or_default();
+                self.leaves.push(Leaf {
+                    job: next.job,
+                    node: next.node,
+                    first: next.first,
+                    limit: next.limit,
+                    tile,
+                    next: prompt.last().copied().unwrap_or_default(),
+                    text: Growing::new(prompt),
+                    margin: f32::INFINITY,
+                });
+            }
+        }
+        self.prefill(&new_nodes, sink)
+    }
+
+    fn too_large(&self, waiting: &Waiting) -> String {
+        let config = self.llama.config();
+        let nodes = self.path(waiting.node);
+        let tiles: usize = nodes.iter().map(|&node| self.nodes[node].tiles()).sum();
+        let bytes = (tiles + waiting.tiles()) as u64 * Cache::tile_bytes(self.heads, config.layers);
+        format!(
+            "its keys and values need {}, and {} are allowed; raise `--memory`",
+            memory::display(bytes),
+            memory::display(self.room.cache_bytes)
+        )
+    }
+
+    /// The nodes from the root to `node`.
+    fn path(&self, node: Option<usize>) -> Vec<usize> {
+        let mut path: Vec<usize> =
+            std::iter::successors(node, |&node| self.nodes[node].parent).collect();
+        path.reverse();
+        path
+    }
+
+    /// Reserves tiles for `missing` nodes and for a leaf: all or nothing. Gives the leaf's first.
+    fn reserve(&mut self, missing: &[usize], leaf: usize) -> Option<usize> {
+        for (done, &node) in missing.iter().enumerate() {
+            let tile = self.cache.take(self.nodes[node].tiles());
+            if tile.is_none() {
+                missing[..done].iter().for_each(|&node| self.release(node));
+                return None;
+            }
+            self.nodes[node].tile = tile;
+        }
+        let tile = self.cache.take(leaf);
+        if tile.is_none() {
+            missing.iter().for_each(|&node| self.release(node));
+        }
+        tile
+    }
+
+    fn release(&mut self, node: usize) {
+        let node = &mut self.nodes[node];
+        if let Some(tile) = node.tile.take() {
+            self.cache.give_back(tile, node.tiles());
+        }
+    }
+
+    /// A sequence below `node` has ended: whatever nobody waits for any more is dropped.
+    fn leave(&mut self, mut node: Option<usize>) {
+        while let Some(index) = node {
+            self.nodes[index].waiting = self.nodes[index].waiting.saturating_sub(1);
+            if self.nodes[index].waiting == 0 {
+                self.release(index);
+            }
+            node = self.nodes[index].parent;
+        }
+    }
+
+    /// Computes the keys and values of prompt nodes, given in depth-first order.
+    fn prefill(&self, nodes: &[usize], sink: &mut dyn Sink) -> Result<(), ModelError> {
+        // Pieces of nodes, so that a pass has no more rows than it may.
+        let mut pass: Vec<(usize, Range<usize>)> = Vec::new();
+        let mut rows = 0;
+        for &node in nodes {
+            let length = self.nodes[node].tokens.len();
+            let mut start = 0;
+            while start < length {
+                let count = (length - start).min(self.room.batch_rows.max(1) - rows);
+                pass.push((node, start..start + count));
+                rows += count;
+                start += count;
+                if rows >= self.room.batch_rows.max(1) {
+                    self.prefill_pass(&pass)?;
+                    sink.computed(rows).map_err(ModelError::Sink)?;
+                    pass.clear();
+                    rows = 0;
+                }
+            }
+        }
+        if rows > 0 {
+            self.prefill_pass(&pass)?;
+            sink.computed(rows).map_err(ModelError::Sink)?;
+        }
+        Ok(())
+    }
+
+    fn prefill_pass(&self, pass: &[(usize, Range<usize>)]) -> Result<(), ModelError> {
+        let mut tokens = Vec::new();
+        let mut layout = Layout::default();
+        let mut row = 0;
+        let own: HashMap<usize, Own> = pass
+            .iter()
+            .map(|(node, range)| {
+                let rows = row..row + range.len() as u32;
+                row = rows.end;
+                (
+                    *node,
+                    Own {
+                        rows,
+                        keys: range.clone(),
+                    },
+                )
+            })
+            .collect();
+        for (node, range) in pass {
+            let held = &self.nodes[*node];
+            layout.enter(&self.path(Some(*node)), |index| {
+                self.keys_of(index, own.get(&index))
+            });
+            let slot = held.tile.unwrap_or_default() * TILE + held.position % TILE;
+            for at in range.clone() {
+                layout.positions.push((held.position + at) as u32);
+                layout.slots.push((slot + at) as u32);
+            }
+            tokens.extend_from_slice(&held.tokens[range.clone()]);
+        }
+        self.run_batch(&tokens, layout, &[], |_, _, _| ()).map(drop)
+    }
+
+    /// The keys of a prompt node as a pass sees them that computes `own` of them.
+    fn keys_of(&self, index: usize, own: Option<&Own>) -> NodeKeys {
+        let node = &self.nodes[index];
+        let tile = node.tile.unwrap_or_default();
+        NodeKeys {
+            own: own.map_or(0..0, |own| own.rows.clone()),
+            own_key: own.map_or(0, |own| own.keys.start) as u32,
+            first_position: node.position as u32,
+            keys: own.map_or(node.tokens.len(), |own| own.keys.end) as u32,
+            first_tile: tile as u32,
+            first_value: (tile * TILE + node.position % TILE) as u32,
+        }
+    }
+
+    fn run_batch<T: Send>(
+        &self,
+        tokens: &[u32],
+        layout: Layout,
+        wanted: &[u32],
+        read: impl Fn(usize, &[f32], RowSummary) -> T + Sync,
+    ) -> Result<Vec<T>, ModelError> {
+        let batch = Batch {
+            tokens,
+            plan: layout.plan(),
+            rotary: Arc::clone(&self.rotary),
+            wanted,
+            chunk_rows: Batch::chunk_rows(tokens.len()),
+            cache: Some(&self.cache),
+        };
+        self.llama.run(&batch, read)
+    }
+
+    /// Feeds one token of every leaf, and chooses the next. Gives the number of rows.
+    fn step(&mut self, sink: &mut dyn Sink) -> Result<usize, ModelError> {
+        let mut tokens = Vec::with_capacity(self.leaves.len());
+        let mut layout = Layout::default();
+        for (row, leaf) in self.leaves.iter().enumerate() {
+            let path = self.path(leaf.node);
+            layout.enter(&path, |index| self.keys_of(index, None));
+            let slot = leaf.tile * TILE + leaf.first % TILE;
+            layout.leaf(NodeKeys {
+                own: row as u32..row as u32 + 1,
+                own_key: leaf.fed() as u32,
+                first_position: leaf.first as u32,
+                keys: leaf.fed() as u32 + 1,
+                first_tile: leaf.tile as u32,
+                first_value: slot as u32,
+            });
+            layout.positions.push((leaf.first + leaf.fed()) as u32);
+            layout.slots.push((slot + leaf.fed()) as u32);
+            tokens.push(leaf.next);
+        }
+        let wanted: Vec<u32> = (0..tokens.len() as u32).collect();
+        let leaves = &self.leaves;
+        let chosen = self.run_batch(&tokens, layout, &wanted, |row, logits, summary| {
+            let leaf = leaves.get(row)?;
+            let job = self.jobs.get(leaf.job)?;
+            summary.log_sum.is_finite().then(|| {
+                let sampling = job.generation.sampling;
+                let token = choose(sampling, job.sample, leaf.fed(), logits, summary);
+                (token, summary.margin)
+            })
+        })?;
+        let rows = tokens.len();
+        self.take_tokens(chosen, sink)?;
+        Ok(rows)
+    }
+
+    /// Adds the chosen tokens, and sends off what has ended.
+    fn take_tokens(
+        &mut self,
+        chosen: Vec<Option<(u32, f32)>>,
+        sink: &mut dyn Sink,
+    ) -> Result<(), ModelError> {
+        let (encoder, jobs) = (self.encoder, self.jobs);
+        let tokenizer = encoder.tokenizer();
+        let mut kept = Vec::with_capacity(self.leaves.len());
+        for (mut leaf, chosen) in std::mem::take(&mut self.leaves).into_iter().zip(chosen) {
+            let job = &jobs[leaf.job];
+            let stop = &job.generation.stop;
+            let ended = match chosen {
+                None => Some(Answer::Unanswered {
+                    reason: format!(
+                        "the model's logits for token {} of the completion are no numbers",
+                        leaf.fed()
+                    ),
+                }),
+                Some((token, margin)) => {
+                    leaf.next = token;
+                    leaf.margin = leaf.margin.min(margin);
+                    let finish = leaf.text.push(token, tokenizer, &self.ends, stop)?;
+                    let full = || {
+                        let asked = leaf.limit >= job.generation.max_new_tokens;
+                        (leaf.fed() >= leaf.limit).then_some(if asked {
+                            Finish::Length
+                        } else {
+                            Finish::Context
+                        })
+                    };
+                    match finish.or_else(full) {
+                        None => None,
+                        Some(finish) => {
+                            Some(Answer::Completion(self.completion(&leaf, finish, stop)?))
+                        }
+                    }
+                }
+            };
+            match ended {
+                None => kept.push(leaf),
+                Some(answer) => {
+                    self.cache.give_back(leaf.tile, leaf.tiles());
+                    self.leave(leaf.node);
+                    sink.answer(job.request, answer).map_err(ModelError::Sink)?;
+                }
+            }
+        }
+        self.leaves = kept;
+        Ok(())
+    }
+
+    fn completion(
+        &self,
+        leaf: &Leaf,
+        finish: Finish,
+        stop: &[String],
+    ) -> Result<Completion, ModelError> {
+        let prompt = self.prompts.of(leaf.job);
+        Ok(Completion {
+            text: leaf.text.text(self.encoder.tokenizer(), finish, stop)?,
+            token_ids: leaf.text.generated().to_vec(),
+            finish,
+            margin: leaf.margin,
+            prompt_tokens: prompt.map_or(0, |it| it.context.len()),
+            dropped_examples: prompt.map_or(0, |it| it.dropped_examples),
+            truncated_tokens: prompt.map_or(0, |it| it.truncated_tokens),
+        })
+    }
+}
+
+/// A sequence that was not let in yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting {
+    job: usize,
+    node: Option<usize>,
+    first: usize,
+    limit: usize,
+}
+
+impl Waiting {
+    fn tiles(&self) -> usize {
+        tiles(self.first, self.limit)
+    }
+}
+
+/// Tiles that everything needs which can be alive at once.
+fn useful_tiles(nodes: &[Node], waiting: &[Waiting]) -> usize {
+    let mut leaves: Vec<usize> = waiting.iter().map(Waiting::tiles).collect();
+    leaves.sort_unstable_by(|a, b| b.cmp(a));
+    let leaves = leaves.into_iter().take(MOST_LEAVES);
+    leaves
+        .chain(nodes.iter().map(Node::tiles))
+        .fold(0, usize::saturating_add)
+}
+
+/// Bytes of keys and values that generating `jobs` can use.
+pub(crate) fn useful_bytes(
+    llama: &Llama,
+    jobs: &[Job],
+    prompts: &Prompts,
+    context_length: usize,
+) -> u64 {
+    let (nodes, waiting) = trie(jobs, prompts, context_length);
+    let config = llama.config();
+    useful_tiles(&nodes, &waiting) as u64 * Cache::tile_bytes(heads(config), config.layers)
+}
+
+/// The prompts' trie, without the last token of each, and all sequences in its order.
+fn trie(jobs: &[Job], prompts: &Prompts, context_length: usize) -> (Vec<Node>, Vec<Waiting>) {
+    let kept: Vec<usize> = (0..prompts.encoded.len())
+        .filter(|&prompt| prompts.encoded[prompt].is_ok())
+        .collect();
+    let fed: Vec<Sequence<'_>> = kept
+        .iter()
+        .map(|&prompt| match &prompts.encoded[prompt] {
+            Ok(encoded) => {
+                let last = encoded.context.len().saturating_sub(1);
+                prompt_sequence(&encoded.context[..last])
+            }
+            Err(_) => prompt_sequence(&[]),
+        })
+        .collect();
+    let walk = Walk::new(&fed);
+    // An empty sequence has no place in a tree; sorted, all of them come first.
+    let members: Vec<(u32, Sequence<'_>)> = walk
+        .order
+        .iter()
+        .filter(|&&at| !fed[at].context.is_empty())
+        .map(|&at| (at as u32, fed[at]))
+        .collect();
+    let (tree, ends) = TokenTree::with_ends(&members);
+    let mut nodes: Vec<Node> = tree
+        .nodes
+        .iter()
+        .map(|node| Node {
+            tokens: tree.tokens[node.rows.start as usize..node.rows.end as usize].to_vec(),
+            position: node.position as usize,
+            parent: node.parent.map(|parent| parent as usize),
+            tile: None,
+            waiting: 0,
+        })
+        .collect();
+    let mut end_of: Vec<Option<usize>> = vec![None; prompts.encoded.len()];
+    for (&(at, _), &end) in members.iter().zip(&ends) {
+        end_of[kept[at as usize]] = end.map(|end| end as usize);
+    }
+    let mut by_prompt: Vec<Vec<usize>> = vec![Vec::new(); prompts.encoded.len()];
+    for job in 0..jobs.len() {
+        by_prompt[prompts.of_job[job]].push(job);
+    }
+    let mut waiting = Vec::with_capacity(jobs.len());
+    for &at in &walk.order {
+        let prompt = kept[at];
+        let first = fed[at].context.len();
+        for &job in &by_prompt[prompt] {
+            let node = end_of[prompt];
+            // The prompt's last token and all generated ones but the last are fed.
+            let room = context_length.saturating_sub(first + 1).max(1);
+            let limit = jobs[job].generation.max_new_tokens.clamp(1, room);
+            waiting.push(Waiting {
+                job,
+                node,
+                first,
+                limit,
+            });
+            for index in
+                std::iter::successors(node, |&index| nodes[index].parent).collect::<Vec<_>>()
+            {
+                nodes[index].waiting += 1;
+            }
+        }
+    }
+    (nodes, waiting)
+}
+
+/// Rows and nodes of a batch as they are put together, in depth-first order.
+#[derive(Default)]
+struct Layout {
+    positions: Vec<u32>,
+    slots: Vec<u32>,
+    nodes: Vec<(NodeKeys, Range<u32>)>,
+    /// Trie nodes the current row lies below, each with its place in `nodes`.
+    open: Vec<(usize, usize)>,
+}
+
+impl Layout {
+    /// The next rows lie below `path`.
+    fn enter(&mut self, path: &[usize], mut keys: impl FnMut(usize) -> NodeKeys) {
+        let row = self.positions.len() as u32;
+        let common = self
+            .open
+            .iter()
+            .zip(path)
+            .take_while(|((open, _), node)| open == *node)
+            .count();
+        self.close(common);
+        for &node in &path[common..] {
+            self.open.push((node, self.nodes.len()));
+            self.nodes.push((keys(node), row..row));
+        }
+    }
+
+    /// The next row alone lies below these keys.
+    fn leaf(&mut self, keys: NodeKeys) {
+        let row = self.positions.len() as u32;
+        self.nodes.push((keys, row..row + 1));
+    }
+
+    fn close(&mut self, depth: usize) {
+        let row = self.positions.len() as u32;
+        for (_, place) in self.open.drain(depth..) {
+            self.nodes[place].1.end = row;
+        }
+    }
+
+    fn plan(mut self) -> Arc<AttentionPlan> {
+        self.close(0);
+        Arc::new(AttentionPlan::cached(
+            self.positions,
+            self.slots,
+            self.nodes,
+        ))
+    }
+}
