@@ -60,7 +60,7 @@ const FILTER: &str = "none";
 const NOT_AVAILABLE: &str = "N/A";
 const PROGRAM: &str = "llama-eval";
 
-/// What [`write`] wrote.
+/// What [`write()`] wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
     /// `results_<time>.json`.
