@@ -115,6 +115,10 @@ impl Task for Mbpp {
         vec![Check::Program { source }]
     }
 
+    fn reference(&self, document: &Document) -> Option<String> {
+        Some(with_line_ends(document.text("code"), Protocol::Paper))
+    }
+
     fn score(
         &self,
         _: &Document,
@@ -257,6 +261,10 @@ mod unit_tests {
         assert!(
             task.example(&documents[0], Protocol::LmEval)
                 .ends_with("[BEGIN]\ndef f():\r\n  pass\n[DONE]\n\n")
+        );
+        assert_eq!(
+            task.reference(&documents[0]).as_deref(),
+            Some("def f():\n  pass")
         );
         let tests = "def g(): pass\n\nassert 1\nassert 2\nassert 3";
         for protocol in [Protocol::Paper, Protocol::LmEval] {
