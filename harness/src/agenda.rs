@@ -62,9 +62,9 @@ impl Agenda {
         for plan in plans {
             let mut questions: Vec<Question> = Vec::new();
             let items = plan.items.iter().enumerate();
-            for (item, request) in items.flat_map(|(at, item)| {
-                item.requests.iter().map(move |request| (at, request))
-            }) {
+            for (item, request) in
+                items.flat_map(|(at, item)| item.requests.iter().map(move |request| (at, request)))
+            {
                 agenda.requests += 1;
                 let key = key(&mut keys, request, plan)?;
                 if !seen.insert(key) || is_answered(store, &key)? {

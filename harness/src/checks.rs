@@ -35,7 +35,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 pub(crate) fn kinds(plans: &[TaskPlan]) -> BTreeSet<&'static str> {
     let of_plan = |plan: &TaskPlan| {
         let first = plan.items.first();
-        first.map_or(Vec::new(), |item| plan.task.checks(&item.document, "x", plan.protocol))
+        first.map_or(Vec::new(), |item| {
+            plan.task.checks(&item.document, "x", plan.protocol)
+        })
     };
     let checks = plans.iter().flat_map(of_plan);
     checks.map(|check| check.kind()).collect()

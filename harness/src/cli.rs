@@ -48,7 +48,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Evaluate a model; without arguments, the bundled one on bundled samples
     #[command(after_long_help = RUN_EXAMPLES)]
-    Run(RunArguments),
+    Run(Box<RunArguments>),
     /// Have the texts of a finished run judged, and score it again; needs no model
     #[command(after_long_help = JUDGE_EXAMPLES)]
     Judge(JudgeRunArguments),

@@ -55,10 +55,18 @@ fn open_judges(
     kinds: &BTreeSet<&'static str>,
 ) -> anyhow::Result<Vec<Box<dyn Judge>>> {
     let mut judges = Vec::new();
-    if let Some(spec) = settings.toxicity.as_ref().filter(|_| kinds.contains("toxicity")) {
+    if let Some(spec) = settings
+        .toxicity
+        .as_ref()
+        .filter(|_| kinds.contains("toxicity"))
+    {
         judges.push(spec.open()?);
     }
-    if let Some(spec) = settings.truthfulness.as_ref().filter(|_| kinds.contains("truthful")) {
+    if let Some(spec) = settings
+        .truthfulness
+        .as_ref()
+        .filter(|_| kinds.contains("truthful"))
+    {
         judges.push(spec.open(&LoadOptions::default())?);
     }
     Ok(judges)

@@ -9,8 +9,8 @@ use llama_eval_model::Identity;
 use llama_eval_tasks::{TaskPlan, plan, suites};
 
 use crate::{
-    VERSION, agenda::Agenda, ask::ask, backend, exit::Exit, interrupt, judging, messages,
-    overview, progress::Progress, scores, settings::Settings, store::Store,
+    VERSION, agenda::Agenda, ask::ask, backend, exit::Exit, interrupt, judging, messages, overview,
+    progress::Progress, scores, settings::Settings, store::Store,
 };
 
 /// Columns of a table where no terminal says how many there are.
@@ -82,7 +82,9 @@ pub(crate) fn report(
     }
     if !scores::awaiting(&run).is_empty() {
         let output = settings.output.display();
-        messages::hint(&format!("`llama-eval judge {output} --help` tells how texts are judged"));
+        messages::hint(&format!(
+            "`llama-eval judge {output} --help` tells how texts are judged"
+        ));
     }
     let unscored = scores::unscored(&run);
     if unscored.is_empty() {

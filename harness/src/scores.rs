@@ -68,23 +68,17 @@ pub(crate) fn awaiting(run: &Run) -> Vec<(&str, usize, &str)> {
 }
 
 fn without_score(run: &Run, wanted: fn(&str) -> bool) -> Vec<(&str, usize, &str)> {
-    let of_task = |task: &'_ TaskRun| {
-        let reasons = task
-            .documents
-            .iter()
+    let mut found = Vec::new();
+    for task in &run.tasks {
+        let documents = task.documents.iter();
+        let mut reasons = documents
             .filter_map(|document| document.unscored.as_deref())
             .filter(|reason| wanted(reason));
-        let mut reasons = reasons.peekable();
-        let first = reasons.peek().copied()?;
-        Some((first, reasons.count()))
-    };
-    run.tasks
-        .iter()
-        .filter_map(|task| {
-            let (reason, count) = of_task(task)?;
-            Some((task.card.name.as_str(), count, reason))
-        })
-        .collect()
+        if let Some(first) = reasons.next() {
+            found.push((task.card.name.as_str(), 1 + reasons.count(), first));
+        }
+    }
+    found
 }
 
 fn task(
@@ -128,7 +122,12 @@ fn document(
         .collect();
     let verdicts = checks
         .iter()
-        .map(|checks| checks.iter().map(|check| judges.verdict(check, store)).collect())
+        .map(|checks| {
+            checks
+                .iter()
+                .map(|check| judges.verdict(check, store))
+                .collect()
+        })
         .collect::<anyhow::Result<Vec<Vec<Verdict>>>>()?;
     let missing = answers.iter().find_map(|answer| match answer {
         Answer::Unanswered { reason } => Some(reason.clone()),

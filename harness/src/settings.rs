@@ -102,7 +102,7 @@ impl Settings {
     /// An unknown task, or a samples file that cannot be used.
     pub(crate) fn resolve(arguments: &RunArguments) -> anyhow::Result<Self> {
         let samples = arguments.samples.as_deref().map(read_samples).transpose()?;
-        let asked = match (&arguments.tasks, &samples) {
+        let asked: Vec<String> = match (&arguments.tasks, &samples) {
             (tasks, _) if !tasks.is_empty() => {
                 tasks.iter().map(|name| name.trim().to_owned()).collect()
             }

@@ -165,9 +165,9 @@ impl Store {
 
     /// Version 1 knew log-likelihoods alone; its tables are as they were.
     fn add_tables_of_version_2(&self) -> Result<(), StoreError> {
-        let tables = SCHEMA
-            .split_inclusive(';')
-            .filter(|table| table.contains("CREATE TABLE completions") || table.contains("CREATE TABLE verdicts"));
+        let tables = SCHEMA.split_inclusive(';').filter(|table| {
+            table.contains("CREATE TABLE completions") || table.contains("CREATE TABLE verdicts")
+        });
         let statements = format!(
             "BEGIN; PRAGMA user_version = {VERSION}; {} COMMIT;",
             tables.collect::<String>()
@@ -319,7 +319,10 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub(crate) fn set_judges(&mut self, judges: &BTreeMap<String, String>) -> Result<(), StoreError> {
+    pub(crate) fn set_judges(
+        &mut self,
+        judges: &BTreeMap<String, String>,
+    ) -> Result<(), StoreError> {
         let mut known = self.judges()?;
         known.extend(judges.clone());
         let known = self.json(&known)?;
@@ -334,9 +337,14 @@ impl Store {
     /// When the store is damaged.
     pub(crate) fn origin(&self) -> Result<Option<(Settings, Identity)>, StoreError> {
         let select = "SELECT settings FROM sessions ORDER BY id DESC LIMIT 1";
-        let text: Option<String> =
-            self.checked(self.connection.query_row(select, [], |row| row.get(0)).optional())?;
-        let settings = text.map(|text| self.parsed("settings", &text)).transpose()?;
+        let text: Option<String> = self.checked(
+            self.connection
+                .query_row(select, [], |row| row.get(0))
+                .optional(),
+        )?;
+        let settings = text
+            .map(|text| self.parsed("settings", &text))
+            .transpose()?;
         Ok(settings.zip(self.meta("model")?))
     }
 

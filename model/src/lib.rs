@@ -4,8 +4,8 @@
 //! the [`LanguageModel`] trait.
 
 mod checkpoint;
-mod completion;
 mod classifier;
+mod completion;
 mod encoding;
 mod engine;
 mod generate;

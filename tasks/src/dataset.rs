@@ -444,8 +444,7 @@ impl Memory {
 }
 
 fn pin(name: &str) -> Result<&'static Pin, DataError> {
-    let pin = lock::pins()?.iter().find(|pin| pin.name == name);
-    pin.ok_or_else(|| {
+    lock::pin(name)?.ok_or_else(|| {
         error(
             Path::new(name),
             "there is no such file in `datasets.lock`",

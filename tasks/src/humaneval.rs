@@ -100,6 +100,10 @@ impl Task for HumanEval {
         document.fill(TESTS)
     }
 
+    fn reference(&self, document: &Document) -> Option<String> {
+        Some(document.text("canonical_solution").to_owned())
+    }
+
     fn checks(&self, document: &Document, completion: &str, _: Protocol) -> Vec<Check> {
         let source = format!(
             "{}{completion}\n{}",
@@ -107,10 +111,6 @@ impl Task for HumanEval {
             document.fill(TESTS)
         );
         vec![Check::Program { source }]
-    }
-
-    fn reference(&self, document: &Document) -> Option<String> {
-        Some(document.text("canonical_solution").to_owned())
     }
 
     fn filtered(

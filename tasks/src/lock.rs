@@ -1,6 +1,6 @@
 //! `datasets.lock`: which files are read, known by size and SHA-256, and where their authors publish them.
 
-use std::{fmt, sync::LazyLock};
+use std::{collections::HashMap, fmt, sync::LazyLock};
 
 use serde::Deserialize;
 
@@ -77,6 +77,16 @@ pub fn pins() -> Result<&'static [Pin], DataError> {
     PINS.as_deref().map_err(Clone::clone)
 }
 
+/// The pin of a file.
+pub(crate) fn pin(name: &str) -> Result<Option<&'static Pin>, DataError> {
+    static NAMES: LazyLock<HashMap<&str, &Pin>> = LazyLock::new(|| {
+        let pins = pins().unwrap_or_default().iter();
+        pins.map(|pin| (pin.name.as_str(), pin)).collect()
+    });
+    pins()?;
+    Ok(NAMES.get(name).copied())
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LockFile {
@@ -99,14 +109,15 @@ struct File {
     member: Option<String>,
 }
 
-/// Many files of one archive; `files` holds sha256, bytes, rows and name of one a line.
+/// Many files of one archive, or below one address; `files` holds sha256, bytes, rows and name of one a line.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Folder {
     name: String,
     licence: String,
-    archive: String,
-    member: String,
+    url: Option<String>,
+    archive: Option<String>,
+    member: Option<String>,
     rows: usize,
     bytes: u64,
     files: String,
@@ -123,21 +134,19 @@ fn parse(text: &str) -> Result<Vec<Pin>, DataError> {
             .cloned()
             .ok_or_else(|| fault(&format!("there is no archive `{name}`")))
     };
+    let source = |of: &str, url, name: Option<String>, member| match (url, name, member) {
+        (Some(url), None, None) => Ok(Source::Url(url)),
+        (None, Some(name), Some(member)) => Ok(Source::Member {
+            archive: archive(&name)?,
+            member,
+        }),
+        _ => Err(fault(&format!(
+            "`{of}` needs either url or archive and member"
+        ))),
+    };
     let mut pins = Vec::new();
     for file in lock.file {
-        let source = match (file.url, file.archive, file.member) {
-            (Some(url), None, None) => Source::Url(url),
-            (None, Some(name), Some(member)) => Source::Member {
-                archive: archive(&name)?,
-                member,
-            },
-            _ => {
-                return Err(fault(&format!(
-                    "`{}` needs either url or archive and member",
-                    file.name
-                )));
-            }
-        };
+        let source = source(&file.name, file.url, file.archive, file.member)?;
         let File {
             name,
             sha256,
@@ -156,11 +165,16 @@ fn parse(text: &str) -> Result<Vec<Pin>, DataError> {
         });
     }
     for folder in lock.folder {
-        let archive = archive(&folder.archive)?;
+        let root = source(
+            &folder.name,
+            folder.url.clone(),
+            folder.archive.clone(),
+            folder.member.clone(),
+        )?;
         let members = folder
             .files
             .lines()
-            .map(|line| member(&folder, &archive, line));
+            .map(|line| pinned_in(&folder, &root, line));
         let members = members.collect::<Result<Vec<_>, _>>()?;
         let rows: usize = members.iter().map(|pin| pin.rows).sum();
         let bytes: u64 = members.iter().map(|pin| pin.bytes).sum();
@@ -181,7 +195,7 @@ fn parse(text: &str) -> Result<Vec<Pin>, DataError> {
     }
 }
 
-fn member(folder: &Folder, archive: &Archive, line: &str) -> Result<Pin, DataError> {
+fn pinned_in(folder: &Folder, root: &Source, line: &str) -> Result<Pin, DataError> {
     let malformed = || fault(&format!("malformed line in `{}`: {line}", folder.name));
     let parts: Vec<&str> = line.split(' ').collect();
     let &[sha256, bytes, rows, file] = parts.as_slice() else {
@@ -193,9 +207,12 @@ fn member(folder: &Folder, archive: &Archive, line: &str) -> Result<Pin, DataErr
         bytes: bytes.parse().map_err(|_| malformed())?,
         rows: rows.parse().map_err(|_| malformed())?,
         licence: folder.licence.clone(),
-        source: Source::Member {
-            archive: archive.clone(),
-            member: format!("{}/{file}", folder.member),
+        source: match root {
+            Source::Url(url) => Source::Url(format!("{url}/{file}")),
+            Source::Member { archive, member } => Source::Member {
+                archive: archive.clone(),
+                member: format!("{member}/{file}"),
+            },
         },
     })
 }

@@ -119,7 +119,14 @@ pub fn plan(
     } else {
         Vec::new()
     };
-    let mut few_shot = FewShot::new(&pool, shots, task.sampler(), protocol, selection.seed, name);
+    let mut few_shot = FewShot::new(
+        &pool,
+        shots,
+        task.sampler(),
+        protocol,
+        selection.seed,
+        task.few_shot_name(),
+    );
     let mut preambles: BTreeMap<Vec<usize>, Arc<Preamble>> = BTreeMap::new();
     let mut items = Vec::with_capacity(documents.len());
     for document in documents {

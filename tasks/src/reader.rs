@@ -351,6 +351,14 @@ pub fn tsv_rows(file: &DataFile, header: Header<'_>) -> Result<Vec<Record>, Data
     )
 }
 
+/// Tab-separated rows, quoted as comma-separated ones are.
+///
+/// # Errors
+/// As [`csv_rows`].
+pub fn quoted_tsv_rows(file: &DataFile, header: Header<'_>) -> Result<Vec<Record>, DataError> {
+    rows(file, header, ReaderBuilder::new().delimiter(b'\t'))
+}
+
 fn rows(
     file: &DataFile,
     header: Header<'_>,

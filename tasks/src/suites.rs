@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::{
-    arc, boolq, crows_pairs, hellaswag, humaneval, mbpp, mmlu, openbookqa, piqa, race,
-    real_toxicity_prompts, siqa,
+    arc, boolq, crows_pairs, gsm8k, hellaswag, humaneval, math, mbpp, mmlu, natural_questions,
+    openbookqa, piqa, race, real_toxicity_prompts, siqa,
     task::{GenerationOptions, Task},
-    truthful_qa, truthful_qa_gen, winogender, winogrande,
+    trivia_qa, truthful_qa, truthful_qa_gen, winogender, winogrande,
 };
 
 /// How alike (0 to 1, by Jaro and Winkler) a known name must be to be suggested.
@@ -41,7 +41,8 @@ enum Members {
         suites: &'static [&'static str],
         tasks: &'static [&'static str],
     },
-    Mmlu,
+    /// All whose names begin so.
+    Beginning(&'static str),
     /// A category of MMLU, as lm-eval divides it.
     MmluCategory(&'static str),
 }
@@ -62,6 +63,20 @@ const SUITES: &[Suite] = &[
         ]),
     },
     Suite {
+        name: "closed-book",
+        about: "NaturalQuestions and TriviaQA with 0, 1, 5 and 64 examples",
+        members: Members::Names(&[
+            "nq_open",
+            "nq_open_1shot",
+            "nq_open_5shot",
+            "nq_open_64shot",
+            "triviaqa",
+            "triviaqa_1shot",
+            "triviaqa_5shot",
+            "triviaqa_64shot",
+        ]),
+    },
+    Suite {
         name: "reading",
         about: "RACE",
         members: Members::Names(&["race_middle", "race_high"]),
@@ -72,9 +87,28 @@ const SUITES: &[Suite] = &[
         members: Members::Names(&["humaneval", "mbpp"]),
     },
     Suite {
+        name: "math",
+        about: "the seven subjects of MATH, and GSM8k with solutions in words",
+        members: Members::Names(&[
+            "minerva_math_algebra",
+            "minerva_math_counting_and_prob",
+            "minerva_math_geometry",
+            "minerva_math_intermediate_algebra",
+            "minerva_math_num_theory",
+            "minerva_math_prealgebra",
+            "minerva_math_precalc",
+            "gsm8k_cot",
+        ]),
+    },
+    Suite {
+        name: "minerva_math",
+        about: "the seven subjects of MATH",
+        members: Members::Beginning("minerva_math_"),
+    },
+    Suite {
         name: "mmlu",
         about: "the 57 subjects of MMLU",
-        members: Members::Mmlu,
+        members: Members::Beginning("mmlu_"),
     },
     Suite {
         name: "mmlu_humanities",
@@ -146,7 +180,7 @@ impl Suite {
                 let mut members = SUITES.iter().filter(|suite| suites.contains(&suite.name));
                 tasks.contains(&task) || members.any(|suite| suite.has(task))
             }
-            Members::Mmlu => task.starts_with("mmlu_"),
+            Members::Beginning(beginning) => task.starts_with(beginning),
             Members::MmluCategory(category) => {
                 // lm-eval counts Anatomy as STEM, where the paper and the benchmark's authors have it in Other.
                 let theirs = if task == "mmlu_anatomy" {
@@ -179,7 +213,11 @@ pub fn all(options: &GenerationOptions) -> Vec<Arc<dyn Task>> {
         winogrande::tasks(),
         arc::tasks(),
         openbookqa::tasks(),
+        natural_questions::tasks(options),
+        trivia_qa::tasks(options),
         race::tasks(),
+        math::tasks(options),
+        gsm8k::tasks(options),
         humaneval::tasks(options),
         mbpp::tasks(options),
         mmlu::tasks(),

@@ -288,6 +288,12 @@ pub trait Task: Send + Sync {
         Sampler::Random
     }
 
+    /// What the draw of few-shot examples under the paper's protocol goes by: the task's name, or one
+    /// that several settings of a benchmark share, so that more examples contain fewer.
+    fn few_shot_name(&self) -> &str {
+        &self.card().name
+    }
+
     /// Text before the first few-shot example; empty for most, read from a pinned file for some.
     ///
     /// # Errors

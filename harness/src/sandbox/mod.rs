@@ -27,6 +27,7 @@ use std::{
     time::Duration,
 };
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{executor::Executor, references::check_references};
@@ -36,11 +37,13 @@ use self::{interpreter::Interpreter, message::Setup, warden::Warden};
 const SELF_TEST: &str = include_str!("self_test.py");
 
 /// How programs are kept from the machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Isolation {
-    /// Own namespaces, read-only root, Landlock, seccomp and resource limits.
+    /// Own namespaces, read-only root, Landlock, seccomp and resource limits
+    #[default]
     Namespaces,
-    /// Resource limits and seccomp, Landlock where the kernel has it; the machine's files may be readable.
+    /// Resource limits and seccomp, Landlock where the kernel has it; the machine's files may be readable
     Rlimits,
 }
 

@@ -526,10 +526,7 @@ impl Stream {
                 if matches!(
                     error.kind(),
                     io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) =>
-            {
-                ()
-            }
+                ) => {}
             Err(error) => return Err(error),
         }
         Ok(())
