@@ -166,6 +166,10 @@ mod tests {
         let source = "def one():\n    \"\"\" One, {test}. \"\"\"\n    return 1\ndef check(candidate):\n    assert candidate() == 1\n\ncheck(one)".to_owned();
         assert_eq!(checks, [Check::Program { source }]);
         assert_eq!(documents[0].id, "HumanEval/0");
+        assert_eq!(
+            task.reference(&documents[0]).as_deref(),
+            Some("    return 1\n")
+        );
         let requests = task.requests(&documents[0], &Arc::default(), Protocol::Paper);
         assert_eq!(requests.len(), 400);
         for request in &requests {
