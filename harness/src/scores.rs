@@ -91,11 +91,17 @@ fn task(
         .items
         .iter()
         .map(|item| document(plan, item, keys, judges, store));
+    let documents = documents.collect::<anyhow::Result<Vec<_>>>()?;
+    let mut card = task_card(plan);
+    // Metrics of the other protocol have no values here; the headline stays, even where nothing has one.
+    let has_values = |name: &str| documents.iter().any(|it| it.metrics.contains_key(name));
+    card.metrics
+        .retain(|metric| metric.name == card.headline || has_values(&metric.name));
     Ok(TaskRun {
-        card: task_card(plan),
+        card,
         shots: plan.shots,
         split_documents: plan.split_documents,
-        documents: documents.collect::<anyhow::Result<_>>()?,
+        documents,
     })
 }
 
