@@ -15,7 +15,8 @@
 //!   null) and, each a list over the log-likelihood requests, `token_ids`, `log_probs`, `greedy`,
 //!   `margin`, `context_tokens`, `dropped_examples`, `truncated_tokens`; where text was generated also
 //!   `completions`, of which `seed` is a list over the prompts and all else a list over the prompts of
-//!   lists over their samples: `sample`, `finish`, `cut`, `tokens`, `margin`, `prompt_tokens`,
+//!   lists over their samples: `sample`, `finish`, `cut`, `filtered` (by filter, of filters without
+//!   a row of their own), `tokens`, `margin`, `prompt_tokens`,
 //!   `dropped_examples`, `truncated_tokens`, `verdicts` (each a list of `check`, `value`, `note`).
 //!
 //! Metrics with a filter (`exact_match,strict-match`) keep it in the results' keys, and give one row

@@ -134,6 +134,18 @@ impl<'a> Report<'a> {
         )
     }
 
+    /// Is the metric one of this run? A task knows those of both protocols; while it has no score at
+    /// all, each may be.
+    fn is_measured(self, task: &TaskRun, metric: &str) -> bool {
+        let values = |metric: &str| self.scores.task(&task.card.name, metric).documents;
+        values(metric) > 0
+            || task
+                .card
+                .metrics
+                .iter()
+                .all(|other| values(&other.name) == 0)
+    }
+
     /// The average over tasks, weighted by size, of the metric that each is asked for; `None`
     /// if no task has it.
     fn average(

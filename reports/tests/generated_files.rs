@@ -238,6 +238,27 @@ fn programs_are_a_list_for_one_completion_too() {
     assert_eq!(rows[0]["filtered_resps"], json!([["def f(): pass"]]));
 }
 
+/// The paper's answers are cut out by rules that lm-eval has no filters for.
+#[test]
+fn filters_without_a_metric_stand_under_our_own_key() {
+    let metrics: [generated::Metric; 1] = [("exact_match", |_| 1.0)];
+    let task = tiny("nq_open", &metrics, |index| {
+        vec![ScoredCompletion {
+            filtered: vec![("final_dot".into(), "lol".into())],
+            ..generated::greedy(&prompt(index), " lol. No")
+        }]
+    });
+    let (_, rows) = written(task);
+    assert_eq!(rows.len(), 2);
+    assert_eq!(rows[0]["filter"], "none");
+    assert_eq!(rows[0]["filtered_resps"], json!([" lol. No"]));
+    let own = &rows[0]["llama_eval"]["completions"]["filtered"];
+    assert_eq!(own, &json!([[{"final_dot": "lol"}]]));
+    let (_, rows) = written(with_filters());
+    let own = &rows[0]["llama_eval"]["completions"]["filtered"];
+    assert_eq!(own, &json!([[{}]]));
+}
+
 #[test]
 fn several_prompts_of_a_document_are_several_requests() {
     let (results, rows) = written(generated::programs(

@@ -243,6 +243,45 @@ fn pass_at_another_k_is_marked_and_named() {
     );
 }
 
+/// Cards hold the metrics of both protocols; those without a value are the other's.
+#[test]
+fn under_lm_evals_protocol_its_headlines_stand_in_the_columns() {
+    let lm_evals = |mut task: TaskRun, name: &str| {
+        let mut card = task.card.metrics[0].clone();
+        card.name = name.into();
+        task.card.metrics.push(card);
+        task.card.headline = name.into();
+        for document in &mut task.documents {
+            document.metrics = [(name.to_owned(), 0.5)].into();
+        }
+        task
+    };
+    let mut math = generated::subject("algebra", 1187, 10);
+    for document in &mut math.documents {
+        document.metrics.remove("maj1@4");
+    }
+    let code = |name, column| generated::programs(name, column, ("pass@80", 80), 500, 2);
+    let tables = of(vec![
+        math,
+        lm_evals(code("humaneval", "HumanEval@1"), "pass@1,create_test"),
+        lm_evals(code("mbpp", "MBPP@1"), "pass_at_1"),
+        lm_evals(generated::toxicity(), "perspective_api_toxicity_score"),
+    ]);
+    assert_eq!(own(titled(&tables, "Table 7.")), ["40.0", "-", "-", "-"]);
+    assert_eq!(own(titled(&tables, "Table 8.")), ["50.0", "-", "50.0", "-"]);
+    assert_eq!(own(titled(&tables, "Table 11.")), ["0.500", "-"]);
+    for table in &tables {
+        assert!(
+            table
+                .notes
+                .iter()
+                .all(|note| !note.starts_with("Not scored")),
+            "{:?}",
+            table.notes
+        );
+    }
+}
+
 #[test]
 fn greedy_pass_at_1_leaves_the_other_column_empty() {
     let mut task = generated::programs("humaneval", "HumanEval@1", ("pass@10", 12), 164, 4);

@@ -1,5 +1,7 @@
 //! Generation requests as lm-eval writes them: settings, completions, filters.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -94,6 +96,8 @@ pub(super) struct Own<'a> {
     sample: Vec<Vec<u32>>,
     finish: Vec<Vec<&'a str>>,
     cut: Vec<Vec<bool>>,
+    /// What filters made of them that have no row of their own.
+    filtered: Vec<Vec<BTreeMap<&'a str, &'a str>>>,
     tokens: Vec<Vec<usize>>,
     margin: Vec<Vec<f32>>,
     prompt_tokens: Vec<Vec<usize>>,
@@ -103,8 +107,8 @@ pub(super) struct Own<'a> {
 }
 
 impl<'a> Own<'a> {
-    /// `None` of a document that nothing was generated for.
-    pub(super) fn of(document: &'a DocumentScore) -> Option<Self> {
+    /// `None` of a document that nothing was generated for; `filters` have rows of their own.
+    pub(super) fn of(document: &'a DocumentScore, filters: &[&str]) -> Option<Self> {
         if document.completions.is_empty() {
             return None;
         }
@@ -116,6 +120,13 @@ impl<'a> Own<'a> {
             sample: nested(document, |completion| completion.sample),
             finish: nested(document, |completion| completion.finish.as_str()),
             cut: nested(document, |completion| completion.cut),
+            filtered: nested(document, |completion| {
+                let filtered = completion.filtered.iter();
+                filtered
+                    .filter(|(name, _)| !filters.contains(&name.as_str()))
+                    .map(|(name, text)| (name.as_str(), text.as_str()))
+                    .collect()
+            }),
             tokens: nested(document, |completion| completion.tokens),
             margin: nested(document, |completion| completion.margin),
             prompt_tokens: nested(document, |completion| completion.prompt_tokens),

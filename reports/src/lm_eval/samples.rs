@@ -47,11 +47,13 @@ pub(super) fn task_hash(task: &TaskRun, hashes: &[Hashes]) -> String {
 }
 
 pub(super) fn write(writer: &mut dyn Write, task: &TaskRun, hashes: &[Hashes]) -> io::Result<()> {
-    for filter in generation::filters(task) {
+    let filters = generation::filters(task);
+    for &filter in &filters {
         for (document, hashes) in task.documents.iter().zip(hashes) {
             let row = Row {
                 task,
                 filter,
+                filters: &filters,
                 document,
                 hashes,
             };
@@ -65,6 +67,7 @@ pub(super) fn write(writer: &mut dyn Write, task: &TaskRun, hashes: &[Hashes]) -
 struct Row<'a> {
     task: &'a TaskRun,
     filter: &'a str,
+    filters: &'a [&'a str],
     document: &'a DocumentScore,
     hashes: &'a Hashes,
 }
@@ -116,7 +119,7 @@ impl Serialize for Row<'_> {
         for (name, value) in values() {
             row.serialize_entry(name, value)?;
         }
-        row.serialize_entry("llama_eval", &own(document))?;
+        row.serialize_entry("llama_eval", &own(document, self.filters))?;
         row.end()
     }
 }
@@ -144,7 +147,7 @@ fn arguments(document: &DocumentScore) -> Map<String, Value> {
         .collect()
 }
 
-fn own(document: &DocumentScore) -> impl Serialize {
+fn own(document: &DocumentScore, filters: &[&str]) -> impl Serialize {
     #[derive(Serialize)]
     struct Own<'a> {
         id: &'a str,
@@ -176,7 +179,7 @@ fn own(document: &DocumentScore) -> impl Serialize {
         context_tokens: requests().map(|request| request.context_tokens).collect(),
         dropped_examples: requests().map(|request| request.dropped_examples).collect(),
         truncated_tokens: requests().map(|request| request.truncated_tokens).collect(),
-        completions: generation::Own::of(document),
+        completions: generation::Own::of(document, filters),
     }
 }
 

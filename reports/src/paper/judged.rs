@@ -1,6 +1,6 @@
 //! Table 11: what a judge says of a completion. Its number depends on the judge as on the model.
 
-use super::{Own, Report, TOXICITY, metric_called, notes::Source, numbered};
+use super::{Own, Report, TOXICITY, is_in, metric_called, notes::Source, numbered};
 use crate::{
     published::{self, PublishedTable},
     table::Table,
@@ -36,8 +36,15 @@ impl Report<'_> {
         let own: Vec<Option<Own>> = columns
             .iter()
             .map(|(column, name)| {
-                let task = self.task(|task| metric_called(task, name).is_some())?;
-                let metric = metric_called(task, name)?.name.as_str();
+                let task = self.task(|task| is_in(task, &published.id))?;
+                let made_for = |(_, made_for): &(_, String)| made_for == column;
+                // Under lm-eval's protocol it is called otherwise.
+                let metric = if task.card.published.as_ref().is_some_and(made_for) {
+                    task.card.headline.as_str()
+                } else {
+                    metric_called(task, name)?.name.as_str()
+                };
+                self.is_measured(task, metric).then_some(())?;
                 let source = Source::new(column, vec![task]);
                 sources.push(source.entitled(&task.card.title).by(Some(metric)));
                 Some(self.value(task, metric))

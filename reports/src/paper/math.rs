@@ -162,7 +162,11 @@ impl<'a> Report<'a> {
 
     /// The majority vote over tasks, and the metric's name; `None` unless all tasks have the same.
     fn majority(self, tasks: &[&'a TaskRun], paper_k: usize) -> Option<(Own, &'a str)> {
-        let vote = |task: &'a TaskRun| at_k(task, MAJORITY).max_by_key(|vote| vote.k);
+        let vote = |task: &'a TaskRun| {
+            at_k(task, MAJORITY)
+                .filter(|vote| self.is_measured(task, vote.metric))
+                .max_by_key(|vote| vote.k)
+        };
         let first = vote(tasks.first()?)?;
         tasks
             .iter()

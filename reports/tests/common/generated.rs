@@ -246,8 +246,9 @@ pub fn truthful() -> TaskRun {
         }),
     ];
     let answer = |_| vec![greedy("Q: Why?\nA:", " Because.")];
-    let task = task("truthfulqa_gen", "TruthfulQA", &metrics, 817, 817, answer);
-    super::in_table(task, "table14_truthfulqa", "Truthful")
+    let mut task = task("truthfulqa_gen", "TruthfulQA", &metrics, 817, 817, answer);
+    task.card.headline = "truthful_informative".into();
+    super::in_table(task, "table14_truthfulqa", "Truthful*Inf")
 }
 
 /// No judge was asked.
