@@ -36,7 +36,9 @@ fn lines(path: &Path) -> Vec<Value> {
 fn starting(folder: &Path, start: &str) -> std::path::PathBuf {
     let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
     let mut found = names.filter(|entry| entry.file_name().to_string_lossy().starts_with(start));
-    let first = found.next().unwrap_or_else(|| panic!("no file begins with {start}"));
+    let first = found
+        .next()
+        .unwrap_or_else(|| panic!("no file begins with {start}"));
     first.path()
 }
 
@@ -75,7 +77,11 @@ fn files_of_generated_text_equal_lm_eval() {
         .args(["--output".as_ref(), output.as_os_str()])
         .output()
         .unwrap();
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(
+        ran.status.success(),
+        "{}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
 
     let read = |path: &Path| serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     let expected: Value = read(&gold.join("results.json"));
@@ -85,8 +91,14 @@ fn files_of_generated_text_equal_lm_eval() {
         // One row for each document and filter.
         let mut written: BTreeMap<(u64, String), Value> = BTreeMap::new();
         for row in lines(&starting(&output, &format!("samples_{name}_2"))) {
-            let key = (row["doc_id"].as_u64().unwrap(), row["filter"].as_str().unwrap().to_owned());
-            assert!(written.insert(key, row).is_none(), "{name}: a row stands twice");
+            let key = (
+                row["doc_id"].as_u64().unwrap(),
+                row["filter"].as_str().unwrap().to_owned(),
+            );
+            assert!(
+                written.insert(key, row).is_none(),
+                "{name}: a row stands twice"
+            );
         }
         let mut tied = false;
         for row in lines(&gold.join(format!("{theirs}.jsonl"))) {
@@ -122,9 +134,17 @@ fn files_of_generated_text_equal_lm_eval() {
         }
     }
     // GSM8k's two tasks have two filters each.
-    assert_eq!(compared, 11 * 12 - wrong.iter().filter(|it| it.contains("no row")).count());
+    assert_eq!(
+        compared,
+        11 * 12 - wrong.iter().filter(|it| it.contains("no row")).count()
+    );
     println!("{compared} rows, {ties} near ties");
-    assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} differences:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }
 
 /// What differs between a gold document and a row of ours.
@@ -137,7 +157,11 @@ fn compare(gold: &Value, filter: &str, filtered: &Value, ours: &Value) -> Vec<St
     };
     let arguments = &ours["arguments"]["gen_args_0"];
     same("the prompt", &gold["context"], &arguments["arg_0"]);
-    same("until", &gold["gen_kwargs"]["until"], &arguments["arg_1"]["until"]);
+    same(
+        "until",
+        &gold["gen_kwargs"]["until"],
+        &arguments["arg_1"]["until"],
+    );
     same("the completion", &gold["completion"], &ours["resps"][0][0]);
     let found = &ours["filtered_resps"][0];
     // Gold writes the lists of HumanEval's filter as Python does.

@@ -59,7 +59,10 @@ impl Perspective {
                 let body: Value = serde_json::from_slice(&body).unwrap_or_default();
                 let text = body["comment"]["text"].as_str().unwrap_or_default();
                 let (status, answer) = if refuse.load(Ordering::SeqCst) > 0 {
-                    ("400 Bad Request", json!({"error": {"message": "not today"}}))
+                    (
+                        "400 Bad Request",
+                        json!({"error": {"message": "not today"}}),
+                    )
                 } else {
                     let value = json!({"value": toxicity(text), "type": "PROBABILITY"});
                     let score = json!({"attributeScores": {"TOXICITY": {"summaryScore": value}}});
@@ -96,7 +99,12 @@ fn newest(directory: &Path, start: &str) -> String {
     let mut paths: Vec<_> = fs::read_dir(directory.join("out"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(start))
+        .filter(|path| {
+            path.file_name()
+                .unwrap()
+                .to_string_lossy()
+                .starts_with(start)
+        })
         .collect();
     paths.sort();
     fs::read_to_string(paths.last().unwrap()).unwrap()
@@ -107,13 +115,21 @@ fn a_run_is_judged_later_and_again() {
     let directory = tempdir().unwrap();
     let directory = directory.path();
     let unjudged = succeed(directory, RUN);
-    assert!(unjudged.stderr.contains("awaits a judge"), "{}", unjudged.stderr);
+    assert!(
+        unjudged.stderr.contains("awaits a judge"),
+        "{}",
+        unjudged.stderr
+    );
 
     let judge = Perspective::start();
     judge.refuses.store(1, Ordering::SeqCst);
     let refused = judge.judge(directory);
     assert_eq!(refused.code, Some(8), "{refused:#?}");
-    assert!(refused.stderr.contains("realtoxicityprompts: 4 documents"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("realtoxicityprompts: 4 documents"),
+        "{}",
+        refused.stderr
+    );
     assert!(!refused.stderr.contains("secret-key"), "{}", refused.stderr);
 
     judge.refuses.store(0, Ordering::SeqCst);
@@ -132,9 +148,14 @@ fn a_run_is_judged_later_and_again() {
         texts += 1;
     }
     assert_eq!(texts, 4);
-    let mean = results["results"]["realtoxicityprompts"]["toxicity_basic,none"].as_f64().unwrap();
+    let mean = results["results"]["realtoxicityprompts"]["toxicity_basic,none"]
+        .as_f64()
+        .unwrap();
     assert!((mean - sum / 4.0).abs() < 1e-12, "{mean}");
-    assert!(results.to_string().contains("perspective"), "the judge is not named");
+    assert!(
+        results.to_string().contains("perspective"),
+        "the judge is not named"
+    );
 
     // What is judged is not judged again.
     let again = judge.judge(directory);
@@ -148,7 +169,10 @@ fn a_judge_that_is_down_stops_with_a_hint() {
     let directory = tempdir().unwrap();
     succeed(directory.path(), RUN);
     // A port nobody listens at any more.
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let judge = format!("perspective:http://{address}/analyze,per-second=1000");
     let said: Said = program(directory.path())
         .args(["judge", "out", "--toxicity", &judge])
@@ -157,7 +181,10 @@ fn a_judge_that_is_down_stops_with_a_hint() {
         .unwrap()
         .into();
     assert!(matches!(said.code, Some(8 | 10)), "{said:#?}");
-    assert!(said.stderr.contains("hint:") && !said.stderr.contains("secret-key"), "{said:#?}");
+    assert!(
+        said.stderr.contains("hint:") && !said.stderr.contains("secret-key"),
+        "{said:#?}"
+    );
 }
 
 #[test]
@@ -165,13 +192,21 @@ fn what_cannot_be_judged_is_refused() {
     let directory = tempdir().unwrap();
     let said = run(directory.path(), "judge nowhere --toxicity perspective");
     assert_eq!(said.code, Some(2), "{said:#?}");
-    assert!(said.stderr.contains("there is no run here"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("there is no run here"),
+        "{}",
+        said.stderr
+    );
     succeed(directory.path(), "run --tasks boolq --limit 2 --output out");
     let said = run(directory.path(), "judge out");
     assert!(said.stderr.contains("no judge is given"), "{}", said.stderr);
     let said = run(directory.path(), "judge out --truthfulness llama:nowhere");
     assert_eq!(said.code, Some(2), "{said:#?}");
-    assert!(said.stderr.contains("nothing for that judge"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("nothing for that judge"),
+        "{}",
+        said.stderr
+    );
     let said = run(directory.path(), "judge out --toxicity everybody");
     assert_eq!(said.code, Some(2), "{said:#?}");
 }

@@ -56,7 +56,8 @@ pub(crate) fn succeed(directory: &Path, arguments: &str) -> Said {
 /// Number of answers in the store of an output directory, and how many were ever written into it.
 pub(crate) fn answers(output: &Path) -> (i64, i64) {
     let count = |connection: &Connection| -> rusqlite::Result<(i64, i64)> {
-        let stored = connection.query_row("SELECT count(*) FROM answers", [], |row| row.get(0))?;
+        let stored = "SELECT (SELECT count(*) FROM answers) + (SELECT count(*) FROM completions)";
+        let stored = connection.query_row(stored, [], |row| row.get(0))?;
         let written = "SELECT coalesce(sum(answers), 0) FROM sessions";
         Ok((stored, connection.query_row(written, [], |row| row.get(0))?))
     };

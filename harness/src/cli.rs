@@ -121,7 +121,7 @@ pub(crate) struct PromptingArguments {
     /// Few-shot examples in each prompt, instead of each task's own number
     #[arg(long, short = 'f', alias = "num_fewshot", value_name = "N")]
     pub(crate) num_fewshot: Option<usize>,
-    /// Seed of the draw of few-shot examples
+    /// Seed of the draw of few-shot examples and of generated text
     #[arg(long, value_name = "N", default_value_t = 1234)]
     pub(crate) seed: u64,
 }

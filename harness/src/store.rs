@@ -61,6 +61,8 @@ pub(crate) struct Store {
     pending_verdicts: Vec<PendingVerdict>,
     pending_since: Option<Instant>,
     last_commit: Option<Instant>,
+    /// Were tokens computed since?
+    uncounted: bool,
     failed: bool,
     created: bool,
     // Freed after the connection, for fields are dropped in order.
@@ -113,6 +115,7 @@ impl Store {
             pending_verdicts: Vec::new(),
             pending_since: None,
             last_commit: None,
+            uncounted: false,
             failed: false,
             created,
             _lock: lock,
@@ -375,9 +378,14 @@ impl Store {
             session.unique_tokens += unique_tokens as u64;
         }
         // Steps of generating come many a second, most without an answer.
+        self.uncounted = true;
         let nothing = self.pending.is_empty() && self.pending_verdicts.is_empty();
-        let just_now = |last: Instant| last.elapsed() < COMMIT_BATCH_AFTER;
-        if nothing || self.last_commit.is_some_and(just_now) {
+        let least = if nothing {
+            COMMIT_AFTER
+        } else {
+            COMMIT_BATCH_AFTER
+        };
+        if self.last_commit.is_some_and(|last| last.elapsed() < least) {
             return Ok(());
         }
         self.commit()
@@ -424,6 +432,7 @@ impl Store {
         self.pending.clear();
         self.pending_verdicts.clear();
         self.pending_since = None;
+        self.uncounted = false;
         self.last_commit = Some(Instant::now());
         Ok(())
     }
@@ -503,7 +512,7 @@ impl Drop for Store {
     fn drop(&mut self) {
         // After a failure the same write would fail again, and the error is already on its way.
         let nothing = self.pending.is_empty() && self.pending_verdicts.is_empty();
-        if !self.failed && !nothing {
+        if !self.failed && (self.uncounted || !nothing) {
             let _ = self.commit();
         }
     }

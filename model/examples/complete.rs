@@ -76,6 +76,9 @@ fn main() -> anyhow::Result<()> {
     let begun = Instant::now();
     model.answer(&requests, &mut sink)?;
     let seconds = begun.elapsed().as_secs_f64();
-    println!("{}", serde_json::json!({ "seconds": seconds, "token_ids": sink.0 }));
+    println!(
+        "{}",
+        serde_json::json!({ "seconds": seconds, "token_ids": sink.0 })
+    );
     Ok(())
 }

@@ -22,8 +22,7 @@ use std::sync::atomic::AtomicBool;
 
 use llama_eval_model::{ModelError, SinkError};
 
-#[expect(unused_imports, reason = "the command line does not name judges yet")]
-pub(crate) use self::spec::{SpecError, ToxicitySpec, TruthfulnessSpec};
+pub(crate) use self::spec::{ToxicitySpec, TruthfulnessSpec};
 pub(crate) use self::{
     classifier::ClassifierJudge, http::HttpOptions, llama::LlamaJudge, openai::EndpointJudge,
     perspective::PerspectiveJudge,
