@@ -10,7 +10,7 @@ use rand_chacha::{
 
 use crate::{Sampling, llama::RowSummary};
 
-/// Candidates that are sorted first; four times as many, again and again, where they are not enough.
+/// Candidates that are sorted first; three times as many more, again and again, where they are not enough.
 const FIRST_CANDIDATES: usize = 64;
 
 /// The token that follows a row of logits, `[vocabulary]`: the `position`-th (from 0) of completion `sample`.
@@ -60,61 +60,103 @@ fn draw_token(
     draw: f64,
 ) -> Option<u32> {
     let weight = |logit: f32| f64::from(((logit - largest) / temperature).exp());
-    let kept = if top_k == 0 {
-        logits.len()
-    } else {
-        top_k.min(logits.len())
+    let weight_of = |key: u64| {
+        logits
+            .get(token(key) as usize)
+            .map_or(0.0, |&it| weight(it))
     };
-    let mut tokens: Vec<u32> = (0..logits.len() as u32).collect();
-    // Most likely first, of equal ones the smaller id: an order without ties, so that it is the same for any sort.
-    let order = |a: &u32, b: &u32| {
-        let (left, right) = (logits[*a as usize], logits[*b as usize]);
-        right.total_cmp(&left).then(a.cmp(b))
-    };
-    let total = if kept == logits.len() {
-        logits.iter().map(|&logit| weight(logit)).sum::<f64>()
-    } else {
-        tokens.select_nth_unstable_by(kept - 1, order);
-        tokens.truncate(kept);
-        tokens.sort_unstable_by(order);
-        tokens
-            .iter()
-            .map(|&token| weight(logits[token as usize]))
-            .sum()
-    };
-    let wanted = f64::from(top_p.clamp(0.0, 1.0)) * total;
-    let mut sorted = 0;
-    let mut mass = 0.0;
-    let mut nucleus: Vec<(u32, f64)> = Vec::new();
-    let mut part = FIRST_CANDIDATES;
-    // Only as much of the order is made as the nucleus needs.
-    'nucleus: while sorted < tokens.len() {
-        let rest = &mut tokens[sorted..];
-        let count = part.min(rest.len());
-        if count < rest.len() {
-            rest.select_nth_unstable_by(count - 1, order);
+    let mut ranked = Ranked::new(logits);
+    let total = match top_k {
+        0 => logits.iter().map(|&logit| weight(logit)).sum::<f64>(),
+        _ => {
+            ranked.keep(top_k);
+            (0..).map_while(|at| ranked.get(at)).map(weight_of).sum()
         }
-        rest[..count].sort_unstable_by(order);
-        for &token in &rest[..count] {
-            let weight = weight(logits[token as usize]);
-            mass += weight;
-            nucleus.push((token, weight));
-            if mass >= wanted {
-                break 'nucleus;
-            }
+    };
+    // All of the mass is kept: where it ends need not be looked for.
+    let (wanted, known) = match top_p >= 1.0 {
+        true => (f64::INFINITY, Some(total)),
+        false => (f64::from(top_p.max(0.0)) * total, None),
+    };
+    let mass = known.unwrap_or_else(|| {
+        let mut mass = 0.0;
+        let mut at = 0;
+        while mass < wanted
+            && let Some(key) = ranked.get(at)
+        {
+            mass += weight_of(key);
+            at += 1;
         }
-        sorted += count;
-        part *= 4;
-    }
+        mass
+    });
     let target = draw * mass;
-    let mut passed = 0.0;
-    for &(token, weight) in &nucleus {
-        passed += weight;
-        if passed > target {
-            return Some(token);
+    let (mut passed, mut at, mut last) = (0.0, 0, None);
+    while let Some(key) = ranked.get(at) {
+        passed += weight_of(key);
+        last = Some(token(key));
+        if passed > target || passed >= wanted {
+            break;
+        }
+        at += 1;
+    }
+    last
+}
+
+/// Tokens in the order of their logits, the greatest first and of equal ones the smaller id; sorted only as far
+/// as it is asked for.
+struct Ranked {
+    /// [`key`]s: ascending is the wanted order, and no two are equal, so that any sort gives the same.
+    keys: Vec<u64>,
+    sorted: usize,
+}
+
+impl Ranked {
+    fn new(logits: &[f32]) -> Self {
+        Self {
+            keys: (0..)
+                .zip(logits)
+                .map(|(token, &logit)| key(token, logit))
+                .collect(),
+            sorted: 0,
         }
     }
-    nucleus.last().map(|&(token, _)| token)
+
+    /// Forgets all but the first `count`.
+    fn keep(&mut self, count: usize) {
+        if count < self.keys.len() {
+            self.keys.select_nth_unstable(count);
+            self.keys.truncate(count);
+        }
+    }
+
+    fn get(&mut self, at: usize) -> Option<u64> {
+        while at >= self.sorted && self.sorted < self.keys.len() {
+            let rest = self.keys.get_mut(self.sorted..)?;
+            let count = (3 * self.sorted).max(FIRST_CANDIDATES).min(rest.len());
+            if count < rest.len() {
+                rest.select_nth_unstable(count);
+            }
+            rest.get_mut(..count)?.sort_unstable();
+            self.sorted += count;
+        }
+        self.keys.get(at).copied()
+    }
+}
+
+/// Logit and token as one number that is smaller for a greater logit.
+fn key(token: u32, logit: f32) -> u64 {
+    let bits = logit.to_bits();
+    // The order of `f32::total_cmp`, turned round.
+    let ascending = if bits >> 31 == 1 {
+        !bits
+    } else {
+        bits | 1 << 31
+    };
+    u64::from(!ascending) << 32 | u64::from(token)
+}
+
+fn token(key: u64) -> u32 {
+    (key & u64::from(u32::MAX)) as u32
 }
 
 #[cfg(test)]

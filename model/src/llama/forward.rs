@@ -21,6 +21,8 @@ use crate::{Checkpoint, Config, ModelError, tree::TokenTree};
 const CHUNK_ROWS: usize = 256;
 /// Chunks of batches with few rows have a multiple of this many.
 const FEWEST_CHUNK_ROWS: usize = 16;
+/// Batches with no more rows are one chunk.
+const FEW_ROWS: usize = 64;
 /// Rows of a chunk of the output matrix, whose result is `[rows, vocabulary]`.
 const HEAD_ROWS: usize = 128;
 
@@ -63,9 +65,13 @@ pub(crate) struct Batch<'a> {
 
 impl Batch<'_> {
     /// Rows per dense product for a batch of `rows`: as many as [`CHUNK_ROWS`] where there are enough to
-    /// keep every thread busy, else an equal part each. Products of any number of rows above one agree to
-    /// the last bit, which `tests/generation.rs` of this crate checks.
+    /// keep every thread busy, else an equal part each, or all of few, for reading the weights takes longer
+    /// than multiplying then. Products of any number of rows above one agree to the last bit, which
+    /// `tests/generation.rs` of this crate checks.
     pub(crate) fn chunk_rows(rows: usize) -> usize {
+        if rows <= FEW_ROWS {
+            return rows.next_multiple_of(FEWEST_CHUNK_ROWS);
+        }
         let part = rows.div_ceil(rayon::current_num_threads());
         if part <= HEAD_ROWS {
             part.next_multiple_of(FEWEST_CHUNK_ROWS)
