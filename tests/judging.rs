@@ -16,7 +16,7 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use crate::program::{Said, program, run, succeed};
+use crate::program::{Said, can_isolate, program, run, succeed};
 
 const RUN: &str = "run --tasks realtoxicityprompts --limit 4 --log-samples --output out";
 
@@ -213,6 +213,9 @@ fn what_cannot_be_judged_is_refused() {
 
 #[test]
 fn the_bundled_reference_solutions_pass() {
+    if !can_isolate() {
+        return;
+    }
     let directory = tempdir().unwrap();
     let said = succeed(directory.path(), "run --tasks code --check-references");
     let last = said.stdout.lines().last().unwrap();
@@ -223,6 +226,9 @@ fn the_bundled_reference_solutions_pass() {
 
 #[test]
 fn generated_programs_are_run_and_scored() {
+    if !can_isolate() {
+        return;
+    }
     let directory = tempdir().unwrap();
     let directory = directory.path();
     let line = "run --tasks code --limit 3 -n 3 -k 2 --log-samples --output out";

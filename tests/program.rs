@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use rusqlite::{Connection, OpenFlags};
@@ -97,6 +97,25 @@ pub(crate) fn real_checkpoint() -> Option<PathBuf> {
     available(
         std::env::var_os("LLAMA_EVAL_CHECKPOINT").map_or_else(|| fetched.into(), PathBuf::from),
     )
+}
+
+/// Whether this kernel can isolate programs; elsewhere tests that need it say that they were skipped.
+pub(crate) fn can_isolate() -> bool {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = program(directory.path());
+    let said: Said = command
+        .arg("sandbox-run")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+        .into();
+    if said.code == Some(0) {
+        return true;
+    }
+    let required = std::env::var("LLAMA_EVAL_REQUIRE_GOLD").is_ok_and(|value| value == "1");
+    assert!(!required, "{}", said.stderr);
+    println!("skipped: {}", said.stderr);
+    false
 }
 
 fn available(path: PathBuf) -> Option<PathBuf> {

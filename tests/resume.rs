@@ -9,28 +9,35 @@ use std::{
 
 use tempfile::{TempDir, tempdir};
 
-use crate::program::{answers, program, run, samples, succeed};
+use crate::program::{answers, can_isolate, program, run, samples, succeed};
 
 /// Small batches, so that there is a half way.
 const RUN: &str = "run --batch-rows 64 --log-samples --output out";
+/// Nothing but generated text, some of it drawn, and programs that are run.
+const TEXT: &str = "run --tasks closed-book,math,code --log-samples --output out";
 /// A demo takes seconds; a build machine may be slow.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often a run may finish before it could be stopped.
 const ATTEMPTS: usize = 5;
 
-fn start(directory: &Path) -> Child {
+fn start(directory: &Path, line: &str) -> Child {
     let mut command = program(directory);
     command
-        .args(RUN.split(' '))
+        .args(line.split(' '))
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     command.spawn().unwrap()
 }
 
 /// Waits until the run has stored something, then stops it; is there something left to do?
-fn stop_half_way(directory: &Path, whole: i64, stop: impl Fn(&mut Child)) -> Option<i32> {
+fn stop_half_way(
+    directory: &Path,
+    line: &str,
+    whole: i64,
+    stop: impl Fn(&mut Child),
+) -> Option<i32> {
     let output = directory.join("out");
-    let mut child = start(directory);
+    let mut child = start(directory, line);
     let begun = Instant::now();
     while answers(&output).0 == 0 && child.try_wait().unwrap().is_none() {
         assert!(begun.elapsed() < PATIENCE, "nothing was stored");
@@ -44,10 +51,10 @@ fn stop_half_way(directory: &Path, whole: i64, stop: impl Fn(&mut Child)) -> Opt
 }
 
 /// A directory where a run was stopped half way, and its exit code (-1 for none).
-fn stopped(whole: i64, stop: impl Fn(&mut Child)) -> (TempDir, i32) {
+fn stopped(line: &str, whole: i64, stop: impl Fn(&mut Child)) -> (TempDir, i32) {
     for _ in 0..ATTEMPTS {
         let directory = tempdir().unwrap();
-        if let Some(code) = stop_half_way(directory.path(), whole, &stop) {
+        if let Some(code) = stop_half_way(directory.path(), line, whole, &stop) {
             return (directory, code);
         }
     }
@@ -55,9 +62,9 @@ fn stopped(whole: i64, stop: impl Fn(&mut Child)) -> (TempDir, i32) {
 }
 
 /// Results of a run nobody disturbed.
-fn undisturbed() -> (i64, Vec<(String, String)>) {
+fn undisturbed(line: &str) -> (i64, Vec<(String, String)>) {
     let directory = tempdir().unwrap();
-    succeed(directory.path(), RUN);
+    succeed(directory.path(), line);
     let output = directory.path().join("out");
     let (stored, written) = answers(&output);
     assert_eq!(stored, written);
@@ -74,9 +81,9 @@ fn assert_answered_before(said: &str, count: i64) {
     );
 }
 
-fn goes_on(directory: &Path, whole: i64, expected: &[(String, String)]) {
+fn goes_on(directory: &Path, line: &str, whole: i64, expected: &[(String, String)]) {
     let before = answers(&directory.join("out"));
-    let said = succeed(directory, RUN);
+    let said = succeed(directory, line);
     let after = answers(&directory.join("out"));
     assert_eq!(
         after,
@@ -87,31 +94,42 @@ fn goes_on(directory: &Path, whole: i64, expected: &[(String, String)]) {
     assert_eq!(samples(&directory.join("out")), expected);
 }
 
-#[test]
-fn a_killed_run_goes_on() {
-    let (whole, expected) = undisturbed();
-    let (directory, code) = stopped(whole, |child| child.kill().unwrap());
+fn killed_and_gone_on(line: &str) {
+    let (whole, expected) = undisturbed(line);
+    let (directory, code) = stopped(line, whole, |child| child.kill().unwrap());
     assert_eq!(code, -1);
-    goes_on(directory.path(), whole, &expected);
+    goes_on(directory.path(), line, whole, &expected);
     // And again, with nothing left to ask.
-    let said = succeed(directory.path(), RUN);
+    let said = succeed(directory.path(), line);
     assert_answered_before(&said.stderr, whole);
     assert_eq!(answers(&directory.path().join("out")), (whole, whole));
 }
 
 #[test]
+fn a_killed_run_goes_on() {
+    killed_and_gone_on(RUN);
+}
+
+#[test]
+fn a_run_killed_while_it_writes_text_goes_on() {
+    if can_isolate() {
+        killed_and_gone_on(TEXT);
+    }
+}
+
+#[test]
 #[cfg(unix)]
 fn an_interrupted_run_says_how_to_go_on() {
-    let (whole, expected) = undisturbed();
+    let (whole, expected) = undisturbed(RUN);
     let interrupt = |child: &mut Child| {
         let status = Command::new("kill")
             .args(["-INT", &child.id().to_string()])
             .status();
         assert!(status.unwrap().success());
     };
-    let (directory, code) = stopped(whole, interrupt);
+    let (directory, code) = stopped(RUN, whole, interrupt);
     assert_eq!(code, 9);
-    goes_on(directory.path(), whole, &expected);
+    goes_on(directory.path(), RUN, whole, &expected);
 }
 
 #[test]

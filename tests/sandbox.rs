@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tempfile::tempdir;
 
-use crate::program::{Said, program, shared};
+use crate::program::{Said, can_isolate, program, shared};
 
 /// What became of a program.
 #[derive(Debug, Deserialize)]
@@ -102,19 +102,6 @@ fn all_hold<T: AsRef<str>>(arguments: &[&str], texts: &[T]) {
 
 fn holds(arguments: &[&str], text: &str) {
     all_hold(arguments, &[text]);
-}
-
-/// Whether this kernel can isolate; elsewhere these tests say that they were skipped.
-fn can_isolate() -> bool {
-    let directory = tempdir().unwrap();
-    let said = said(directory.path(), &[], &[]);
-    if said.code == Some(0) {
-        return true;
-    }
-    let required = std::env::var("LLAMA_EVAL_REQUIRE_GOLD").is_ok_and(|value| value == "1");
-    assert!(!required, "{}", said.stderr);
-    println!("skipped: {}", said.stderr);
-    false
 }
 
 /// Command lines of all processes of the machine, by number.

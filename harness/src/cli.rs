@@ -129,9 +129,9 @@ pub(crate) struct PromptingArguments {
 /// How text is generated.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct GenerationArguments {
-    /// Completions drawn per prompt where a benchmark draws any (n of pass@k and maj1@k) [default: each task's own; the demo's 4]
+    /// Completions drawn per prompt where a benchmark draws any (n of pass@k and maj1@k); 0 leaves majority votes out [default: each task's own; the demo's 4]
     #[arg(long, short = 'n', alias = "num_samples", value_name = "N",
-          value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+          value_parser = RangedU64ValueParser::<usize>::new().range(..=100_000))]
     pub(crate) num_samples: Option<usize>,
     /// The k of pass@k and maj1@k, at most the completions drawn [default: each task's own]
     #[arg(long, short = 'k', alias = "at_k", value_name = "K",

@@ -15,6 +15,7 @@ mod key;
 mod messages;
 mod overview;
 mod progress;
+mod rows;
 mod run;
 mod sandbox;
 mod scores;

@@ -221,7 +221,7 @@ impl<B: ClosedBook> Task for Setting<B> {
         _: &[Vec<Verdict>],
         protocol: Protocol,
     ) -> Outcome {
-        let completions = match majority::completions(answers, 1) {
+        let completions = match majority::all_completions(answers, 1) {
             Ok(completions) => completions,
             Err(reason) => return Outcome::Unscored(reason),
         };

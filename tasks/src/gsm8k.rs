@@ -249,7 +249,7 @@ impl Task for Gsm8k {
             Protocol::Paper => self.voting,
             Protocol::LmEval => Voting::GREEDY,
         };
-        let completions = match majority::completions(answers, voting.expected()) {
+        let completions = match majority::all_completions(answers, voting.expected()) {
             Ok(completions) => completions,
             Err(reason) => return Outcome::Unscored(reason),
         };

@@ -3,11 +3,14 @@
 //! Votes are equal when their normalised answers are; completions without an answer do not vote. Of equally
 //! frequent answers the one seen first wins (neither paper states a rule for ties).
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap};
 
 use llama_eval_model::{Answer, Completion, Generation, Prompt, Request, Sampling};
 
-use crate::task::{GenerationOptions, Metric, MetricName};
+use crate::{
+    completions,
+    task::{GenerationOptions, Metric, MetricName},
+};
 
 /// Temperature and share of probability of the samples. LLaMA states neither; these are Minerva's
 /// (Lewkowycz et al. 2022, section 2.3: T = 0.6, p = 0.95).
@@ -59,29 +62,19 @@ impl Voting {
         max_new_tokens: usize,
         seed: u64,
     ) -> Vec<Request> {
-        let generation = |sampling| {
-            Arc::new(Generation {
-                prompt: prompt.clone(),
-                stop: stop.iter().map(|&stop| stop.to_owned()).collect(),
-                max_new_tokens,
-                sampling,
-            })
+        let sampled = Generation {
+            prompt: prompt.clone(),
+            stop: completions::owned(stop),
+            max_new_tokens,
+            sampling: Sampling::Random {
+                temperature: TEMPERATURE,
+                top_p: TOP_P,
+                top_k: 0,
+                seed,
+            },
         };
-        let mut requests = vec![Request::Generate {
-            generation: generation(Sampling::Greedy),
-            sample: 0,
-        }];
-        let sampled = generation(Sampling::Random {
-            temperature: TEMPERATURE,
-            top_p: TOP_P,
-            top_k: 0,
-            seed,
-        });
-        let samples = u32::try_from(self.samples).unwrap_or(u32::MAX);
-        requests.extend((0..samples).map(|sample| Request::Generate {
-            generation: Arc::clone(&sampled),
-            sample,
-        }));
+        let mut requests = vec![completions::greedy(prompt, stop, max_new_tokens)];
+        requests.extend(completions::requests(sampled, self.samples));
         requests
     }
 
@@ -97,7 +90,10 @@ impl Voting {
 }
 
 /// The completions of all answers, or why a document cannot be scored.
-pub(crate) fn completions(answers: &[Answer], expected: usize) -> Result<Vec<&Completion>, String> {
+pub(crate) fn all_completions(
+    answers: &[Answer],
+    expected: usize,
+) -> Result<Vec<&Completion>, String> {
     if answers.len() != expected {
         return Err(format!(
             "{} of {expected} requests were answered",
@@ -198,7 +194,7 @@ mod tests {
         assert_eq!(generations[0].0.sampling, Sampling::Greedy);
         let samples: Vec<u32> = generations[1..].iter().map(|(_, sample)| *sample).collect();
         assert_eq!(samples, [0, 1, 2]);
-        assert!(Arc::ptr_eq(generations[1].0, generations[3].0));
+        assert!(std::sync::Arc::ptr_eq(generations[1].0, generations[3].0));
         assert_eq!(
             (generations[0].0.max_new_tokens, &generations[3].0.stop),
             (7, &vec!["Q:".to_owned()])

@@ -203,7 +203,7 @@ impl Task for Math {
         protocol: Protocol,
     ) -> Outcome {
         let voting = self.voting(protocol);
-        let completions = match majority::completions(answers, voting.expected()) {
+        let completions = match majority::all_completions(answers, voting.expected()) {
             Ok(completions) => completions,
             Err(reason) => return Outcome::Unscored(reason),
         };

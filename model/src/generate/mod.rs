@@ -7,6 +7,9 @@
 //!
 //! A leaf begins by feeding its prompt's last token, so that all samples of a prompt start from the same kept keys.
 
+mod layout;
+mod trie;
+
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use crate::{
@@ -14,14 +17,18 @@ use crate::{
     completion::Growing,
     encoding::Unanswerable,
     llama::{
-        AttentionPlan, Batch, Heads, Llama, NodeKeys, Rotary, RowSummary,
+        Batch, Heads, Llama, NodeKeys, Rotary, RowSummary,
         cache::{Cache, TILE, tiles},
         heads,
     },
     memory,
     sampling::choose,
-    tree::{Sequence, TokenTree, Walk},
+    tree::{Sequence, Walk},
 };
+
+use layout::Layout;
+use trie::{Node, trie, useful_tiles};
+pub(crate) use trie::{Waiting, useful_bytes};
 
 /// Most leaves of a step: more make a product no faster, and each holds memory.
 const MOST_LEAVES: usize = 256;
@@ -123,23 +130,6 @@ fn prompt_sequence(tokens: &[u32]) -> Sequence<'_> {
     Sequence {
         context: tokens,
         continuation: &[],
-    }
-}
-
-/// An unbranched run of prompt tokens.
-struct Node {
-    tokens: Vec<u32>,
-    position: usize,
-    parent: Option<usize>,
-    /// First tile of its keys, once they are computed or about to be.
-    tile: Option<usize>,
-    /// Sequences below it that have not ended.
-    waiting: usize,
-}
-
-impl Node {
-    fn tiles(&self) -> usize {
-        tiles(self.position, self.tokens.len())
     }
 }
 
@@ -552,160 +542,5 @@ impl<'a> Generator<'a> {
             dropped_examples: prompt.map_or(0, |it| it.dropped_examples),
             truncated_tokens: prompt.map_or(0, |it| it.truncated_tokens),
         })
-    }
-}
-
-/// A sequence that was not let in yet.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Waiting {
-    job: usize,
-    node: Option<usize>,
-    first: usize,
-    limit: usize,
-}
-
-impl Waiting {
-    fn tiles(&self) -> usize {
-        tiles(self.first, self.limit)
-    }
-}
-
-/// Tiles that everything needs which can be alive at once.
-fn useful_tiles(nodes: &[Node], waiting: &[Waiting]) -> usize {
-    let mut leaves: Vec<usize> = waiting.iter().map(Waiting::tiles).collect();
-    leaves.sort_unstable_by(|a, b| b.cmp(a));
-    let leaves = leaves.into_iter().take(MOST_LEAVES);
-    leaves
-        .chain(nodes.iter().map(Node::tiles))
-        .fold(0, usize::saturating_add)
-}
-
-/// Bytes of keys and values that generating `jobs` can use.
-pub(crate) fn useful_bytes(
-    llama: &Llama,
-    jobs: &[Job],
-    prompts: &Prompts,
-    context_length: usize,
-) -> u64 {
-    let (nodes, waiting) = trie(jobs, prompts, context_length);
-    let config = llama.config();
-    useful_tiles(&nodes, &waiting) as u64 * Cache::tile_bytes(heads(config), config.layers)
-}
-
-/// The prompts' trie, without the last token of each, and all sequences in its order.
-fn trie(jobs: &[Job], prompts: &Prompts, context_length: usize) -> (Vec<Node>, Vec<Waiting>) {
-    let kept: Vec<usize> = (0..prompts.encoded.len())
-        .filter(|&prompt| prompts.encoded[prompt].is_ok())
-        .collect();
-    let fed: Vec<Sequence<'_>> = kept
-        .iter()
-        .map(|&prompt| match &prompts.encoded[prompt] {
-            Ok(encoded) => {
-                let last = encoded.context.len().saturating_sub(1);
-                prompt_sequence(&encoded.context[..last])
-            }
-            Err(_) => prompt_sequence(&[]),
-        })
-        .collect();
-    let walk = Walk::new(&fed);
-    // An empty sequence has no place in a tree; sorted, all of them come first.
-    let members: Vec<(u32, Sequence<'_>)> = walk
-        .order
-        .iter()
-        .filter(|&&at| !fed[at].context.is_empty())
-        .map(|&at| (at as u32, fed[at]))
-        .collect();
-    let (tree, ends) = TokenTree::with_ends(&members);
-    let mut nodes: Vec<Node> = tree
-        .nodes
-        .iter()
-        .map(|node| Node {
-            tokens: tree.tokens[node.rows.start as usize..node.rows.end as usize].to_vec(),
-            position: node.position as usize,
-            parent: node.parent.map(|parent| parent as usize),
-            tile: None,
-            waiting: 0,
-        })
-        .collect();
-    let mut end_of: Vec<Option<usize>> = vec![None; prompts.encoded.len()];
-    for (&(at, _), &end) in members.iter().zip(&ends) {
-        end_of[kept[at as usize]] = end.map(|end| end as usize);
-    }
-    let mut by_prompt: Vec<Vec<usize>> = vec![Vec::new(); prompts.encoded.len()];
-    for job in 0..jobs.len() {
-        by_prompt[prompts.of_job[job]].push(job);
-    }
-    let mut waiting = Vec::with_capacity(jobs.len());
-    for &at in &walk.order {
-        let prompt = kept[at];
-        let first = fed[at].context.len();
-        for &job in &by_prompt[prompt] {
-            let node = end_of[prompt];
-            // The prompt's last token and all generated ones but the last are fed.
-            let room = context_length.saturating_sub(first + 1).max(1);
-            let limit = jobs[job].generation.max_new_tokens.clamp(1, room);
-            waiting.push(Waiting {
-                job,
-                node,
-                first,
-                limit,
-            });
-            for index in
-                std::iter::successors(node, |&index| nodes[index].parent).collect::<Vec<_>>()
-            {
-                nodes[index].waiting += 1;
-            }
-        }
-    }
-    (nodes, waiting)
-}
-
-/// Rows and nodes of a batch as they are put together, in depth-first order.
-#[derive(Default)]
-struct Layout {
-    positions: Vec<u32>,
-    slots: Vec<u32>,
-    nodes: Vec<(NodeKeys, Range<u32>)>,
-    /// Trie nodes the current row lies below, each with its place in `nodes`.
-    open: Vec<(usize, usize)>,
-}
-
-impl Layout {
-    /// The next rows lie below `path`.
-    fn enter(&mut self, path: &[usize], mut keys: impl FnMut(usize) -> NodeKeys) {
-        let row = self.positions.len() as u32;
-        let common = self
-            .open
-            .iter()
-            .zip(path)
-            .take_while(|((open, _), node)| open == *node)
-            .count();
-        self.close(common);
-        for &node in &path[common..] {
-            self.open.push((node, self.nodes.len()));
-            self.nodes.push((keys(node), row..row));
-        }
-    }
-
-    /// The next row alone lies below these keys.
-    fn leaf(&mut self, keys: NodeKeys) {
-        let row = self.positions.len() as u32;
-        self.nodes.push((keys, row..row + 1));
-    }
-
-    fn close(&mut self, depth: usize) {
-        let row = self.positions.len() as u32;
-        for (_, place) in self.open.drain(depth..) {
-            self.nodes[place].1.end = row;
-        }
-    }
-
-    fn plan(mut self) -> Arc<AttentionPlan> {
-        self.close(0);
-        Arc::new(AttentionPlan::cached(
-            self.positions,
-            self.slots,
-            self.nodes,
-        ))
     }
 }
