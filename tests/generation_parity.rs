@@ -3,10 +3,9 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use llama_eval_model::{Checkpoint, Source, testing};
 use serde_json::{Map, Value, json};
 
-use crate::program::{can_isolate, program, real_checkpoint, shared};
+use crate::program::{can_isolate, lines, real_checkpoint, run_as_gold, shared, starting};
 
 /// Gold task and ours.
 const TASKS: [(&str, &str); 9] = [
@@ -26,22 +25,6 @@ const NEAR_TIE: f64 = 1e-3;
 /// Averages and standard errors of equal scores differ by the order of a sum at most.
 const AVERAGE: f64 = 1e-6;
 
-fn lines(path: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(path).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
-}
-
-fn starting(folder: &Path, start: &str) -> std::path::PathBuf {
-    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
-    let mut found = names.filter(|entry| entry.file_name().to_string_lossy().starts_with(start));
-    let first = found
-        .next()
-        .unwrap_or_else(|| panic!("no file begins with {start}"));
-    first.path()
-}
-
 #[test]
 fn files_of_generated_text_equal_lm_eval() {
     let (Some(gold), Some(data)) = (shared("gold/set-a"), shared("data")) else {
@@ -59,32 +42,9 @@ fn files_of_generated_text_equal_lm_eval() {
         let documents: Vec<&Value> = rows.iter().map(|row| &row["doc_id"]).collect();
         samples.insert(ours.to_owned(), json!(documents));
     }
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: String| {
-        let path = folder.path().join(name);
-        fs::write(&path, text).unwrap();
-        path
-    };
-    let samples = write("samples.json", Value::Object(samples).to_string());
-    let opened = Checkpoint::open(&Source::Path(checkpoint.clone())).unwrap();
-    let tokenizer = write("tokenizer.json", testing::gold_tokenizer(&opened).unwrap());
+    // What lm-eval generates where a task does not say; the gold answers of all tasks were made with it.
+    let folder = run_as_gold(&checkpoint, &data, samples, &["--max-new-tokens", "256"]);
     let output = folder.path().join("out");
-    let ran = program(folder.path())
-        .args(["run", "--protocol", "lm-eval", "--log-samples"])
-        // What lm-eval generates where a task does not say; the gold answers of all tasks were made with it.
-        .args(["--max-new-tokens", "256"])
-        .args(["--model".as_ref(), checkpoint.as_os_str()])
-        .args(["--tokenizer".as_ref(), tokenizer.as_os_str()])
-        .args(["--samples".as_ref(), samples.as_os_str()])
-        .args(["--data".as_ref(), data.as_os_str()])
-        .args(["--output".as_ref(), output.as_os_str()])
-        .output()
-        .unwrap();
-    assert!(
-        ran.status.success(),
-        "{}",
-        String::from_utf8_lossy(&ran.stderr)
-    );
 
     let read = |path: &Path| serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     let expected: Value = read(&gold.join("results.json"));

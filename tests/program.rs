@@ -6,7 +6,10 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use llama_eval_model::{Checkpoint, Source, testing};
 use rusqlite::{Connection, OpenFlags};
+use serde_json::{Map, Value};
+use tempfile::TempDir;
 
 /// What a command said and how it ended.
 #[derive(Debug)]
@@ -97,6 +100,58 @@ pub(crate) fn real_checkpoint() -> Option<PathBuf> {
     available(
         std::env::var_os("LLAMA_EVAL_CHECKPOINT").map_or_else(|| fetched.into(), PathBuf::from),
     )
+}
+
+/// The lines of a JSON Lines file.
+pub(crate) fn lines(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// The only file of a folder whose name begins so.
+pub(crate) fn starting(folder: &Path, start: &str) -> PathBuf {
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let found: Vec<_> = names
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(start))
+        .map(|entry| entry.path())
+        .collect();
+    assert_eq!(found.len(), 1, "{start}: {found:?}");
+    found[0].clone()
+}
+
+/// Runs `checkpoint` on these documents of the real data as lm-eval did for the gold answers, with its tokenizer; the
+/// folder holds the output in `out`.
+pub(crate) fn run_as_gold(
+    checkpoint: &Path,
+    data: &Path,
+    documents: Map<String, Value>,
+    arguments: &[&str],
+) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let samples = write("samples.json", Value::Object(documents).to_string());
+    let opened = Checkpoint::open(&Source::Path(checkpoint.to_owned())).unwrap();
+    let tokenizer = write("tokenizer.json", testing::gold_tokenizer(&opened).unwrap());
+    let output = folder.path().join("out");
+    let ran: Said = program(folder.path())
+        .args(["run", "--protocol", "lm-eval", "--log-samples"])
+        .args(arguments)
+        .args(["--model".as_ref(), checkpoint.as_os_str()])
+        .args(["--tokenizer".as_ref(), tokenizer.as_os_str()])
+        .args(["--samples".as_ref(), samples.as_os_str()])
+        .args(["--data".as_ref(), data.as_os_str()])
+        .args(["--output".as_ref(), output.as_os_str()])
+        .output()
+        .unwrap()
+        .into();
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    folder
 }
 
 /// Whether this kernel can isolate programs; elsewhere tests that need it say that they were skipped.

@@ -258,6 +258,11 @@ impl Programs {
             Ok(())
         })?;
         self.submit(missing, store)?;
+        self.collect(store)?;
+        let left = self.keys.len() - self.ended;
+        if left > 0 {
+            messages::note(&format!("running {}", messages::counted(left, "program")));
+        }
         while self.ended < self.keys.len() {
             if stop.load(Ordering::Relaxed) {
                 store.commit()?;
