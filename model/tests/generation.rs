@@ -68,7 +68,8 @@ proptest! {
         // Few letters and short texts: prompts share prefixes, and are prefixes of each other.
         prompts in prop::collection::vec(("[ab]{0,12}", 1usize..60, sampling(), 1u32..5), 1..12),
         batch_rows in 1usize..40,
-        tiles in 12u64..60,
+        // The least that the longest request can need alone: a tile for each of twelve letters, five for its text.
+        tiles in 17u64..60,
         threads in 1usize..4,
     ) {
         let directory = checkpoint();
@@ -217,6 +218,29 @@ fn what_never_fits_is_unanswered_and_the_rest_goes_on() {
         "{reason}"
     );
     assert!(answers[1].completion().is_some());
+}
+
+/// A kept prompt can lie in the middle of the memory when everything around it has ended.
+#[test]
+fn a_kept_prompt_in_the_way_is_computed_again() {
+    let directory = checkpoint();
+    let mut model = model(directory.path(), &LoadOptions::default());
+    let config = testing::tiny_config();
+    let tile = (2 * 16 * config.layers * 4) as u64 * (8 + 16);
+    // One tile for the first token of both prompts, one for the second of each, four for the longest completion.
+    model.limit_cache(6 * tile);
+    let long = generation("bb", &[], 61, Sampling::Greedy);
+    let requests = [
+        request(&generation("ab", &[], 5, Sampling::Greedy), 0),
+        request(&generation("bb", &[], 3, Sampling::Greedy), 0),
+        request(&long, 0),
+    ];
+    let answers = common::answers(&mut model, &requests);
+    let together = answers[2]
+        .completion()
+        .unwrap_or_else(|| panic!("{:?}", answers[2]));
+    assert_eq!(together.prompt_tokens, 3);
+    assert_eq!(together, &complete(&mut model, &long));
 }
 
 struct Refuses(usize);

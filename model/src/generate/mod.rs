@@ -260,6 +260,10 @@ impl<'a> Generator<'a> {
                 .collect();
             let Some(tile) = self.reserve(&missing, next.tiles()) else {
                 if self.leaves.is_empty() && new_nodes.is_empty() {
+                    // Kept prompts may lie in the way of a gap that is wide enough.
+                    if self.drop_kept() {
+                        continue;
+                    }
                     // It does not fit alone: it never will.
                     let reason = self.too_large(next);
                     sink.answer(self.jobs[next.job].request, Answer::Unanswered { reason })
@@ -332,6 +336,15 @@ impl<'a> Generator<'a> {
         if let Some(tile) = node.tile.take() {
             self.cache.give_back(tile, node.tiles());
         }
+    }
+
+    /// Drops all kept prompts, to be computed again; `false` if there are none.
+    fn drop_kept(&mut self) -> bool {
+        let kept: Vec<usize> = (0..self.nodes.len())
+            .filter(|&node| self.nodes[node].tile.is_some())
+            .collect();
+        kept.iter().for_each(|&node| self.release(node));
+        !kept.is_empty()
     }
 
     /// A sequence below `node` has ended: whatever nobody waits for any more is dropped.
