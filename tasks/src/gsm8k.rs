@@ -181,23 +181,17 @@ impl Task for Gsm8k {
             preamble: Arc::clone(preamble),
             question: document.fill(self.style().prompt),
         };
-        let limit = |own| self.options.max_new_tokens.unwrap_or(own);
         let seed = self
             .options
             .seed_of(&self.card.name, document.index, "votes");
-        let (voting, stop, limit) = match protocol {
-            Protocol::Paper => (
-                self.voting,
-                self.style().paper_stop,
-                limit(PAPER_NEW_TOKENS),
-            ),
-            Protocol::LmEval => (
-                Voting::GREEDY,
-                self.style().lm_eval_stop,
-                limit(LM_EVAL_NEW_TOKENS),
-            ),
+        let (stop, own_limit) = match protocol {
+            Protocol::Paper => (self.style().paper_stop, PAPER_NEW_TOKENS),
+            Protocol::LmEval => (self.style().lm_eval_stop, LM_EVAL_NEW_TOKENS),
         };
-        voting.requests(prompt, stop, limit, seed)
+        let limit = self.options.max_new_tokens.unwrap_or(own_limit);
+        self.voting
+            .under(protocol)
+            .requests(prompt, stop, limit, seed)
     }
 
     fn target(&self, document: &Document) -> String {
@@ -245,10 +239,7 @@ impl Task for Gsm8k {
         _: &[Vec<Verdict>],
         protocol: Protocol,
     ) -> Outcome {
-        let voting = match protocol {
-            Protocol::Paper => self.voting,
-            Protocol::LmEval => Voting::GREEDY,
-        };
+        let voting = self.voting.under(protocol);
         let completions = match majority::all_completions(answers, voting.expected()) {
             Ok(completions) => completions,
             Err(reason) => return Outcome::Unscored(reason),
@@ -464,7 +455,7 @@ mod tests {
         let task = Gsm8k {
             card: tasks(options)[0].card().clone(),
             in_words,
-            voting: Voting::GREEDY,
+            voting: Voting::new(options, VOTES),
             options: options.clone(),
         };
         task.number(text)

@@ -9,7 +9,7 @@ use llama_eval_model::{Answer, Completion, Generation, Prompt, Request, Sampling
 
 use crate::{
     completions,
-    task::{GenerationOptions, Metric, MetricName},
+    task::{GenerationOptions, Metric, MetricName, Protocol},
 };
 
 /// Temperature and share of probability of the samples. LLaMA states neither; these are Minerva's
@@ -27,14 +27,19 @@ pub(crate) struct Voting {
 }
 
 impl Voting {
-    /// The greedy completion alone.
-    pub(crate) const GREEDY: Self = Self { samples: 0, k: 0 };
-
     /// As the options say, or with as many samples as the paper has (`own`).
     pub(crate) fn new(options: &GenerationOptions, own: usize) -> Self {
         let samples = options.samples.or(options.k).unwrap_or(own);
         let k = options.k.unwrap_or(own).min(samples);
         Self { samples, k }
+    }
+
+    /// Under `protocol`: lm-eval's has no vote.
+    pub(crate) fn under(self, protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Paper => self,
+            Protocol::LmEval => Self { samples: 0, k: 0 },
+        }
     }
 
     /// `maj1@100`, unless there is nothing to vote on.

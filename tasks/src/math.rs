@@ -169,7 +169,9 @@ impl Task for Math {
         let seed = self
             .options
             .seed_of(&self.card.name, document.index, "votes");
-        self.voting(protocol).requests(prompt, STOP, limit, seed)
+        self.voting
+            .under(protocol)
+            .requests(prompt, STOP, limit, seed)
     }
 
     fn target(&self, document: &Document) -> String {
@@ -202,7 +204,7 @@ impl Task for Math {
         _: &[Vec<Verdict>],
         protocol: Protocol,
     ) -> Outcome {
-        let voting = self.voting(protocol);
+        let voting = self.voting.under(protocol);
         let completions = match majority::all_completions(answers, voting.expected()) {
             Ok(completions) => completions,
             Err(reason) => return Outcome::Unscored(reason),
@@ -232,15 +234,6 @@ impl Task for Math {
             scores.push((metric.name, score(right)));
         }
         Outcome::Scored(scores)
-    }
-}
-
-impl Math {
-    fn voting(&self, protocol: Protocol) -> Voting {
-        match protocol {
-            Protocol::Paper => self.voting,
-            Protocol::LmEval => Voting::GREEDY,
-        }
     }
 }
 
