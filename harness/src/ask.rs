@@ -124,7 +124,9 @@ impl Sink for Recorder<'_> {
             let checks = plan
                 .task
                 .checks(&item.document, &completion.text, plan.protocol);
-            programs.submit(checks, self.store)?;
+            for check in checks {
+                programs.submit(check, self.store)?;
+            }
         }
         self.store.put(question.key, answer)?;
         self.answered += 1;

@@ -44,14 +44,13 @@ pub(crate) fn kinds(plans: &[TaskPlan]) -> BTreeSet<&'static str> {
 }
 
 /// Everyone who can be asked in this run.
-#[derive(Default)]
 pub(crate) struct Judges {
     sandbox: Option<Arc<Sandbox>>,
     judges: Vec<Box<dyn Judge>>,
 }
 
 impl Judges {
-    /// Nobody yet.
+    /// The sandbox, if programs are to be run, and judges of texts.
     pub(crate) fn new(sandbox: Option<Sandbox>, judges: Vec<Box<dyn Judge>>) -> Self {
         Self {
             sandbox: sandbox.map(Arc::new),
@@ -92,7 +91,7 @@ impl Judges {
         })
     }
 
-    /// Shows every judge what it has not judged yet; gives how many judgements failed.
+    /// Shows every judge what it has not judged yet. A judgement that fails is stored with its reason.
     ///
     /// # Errors
     /// When a judge or the store fails, or `stop` is set. What was judged is stored.
@@ -102,8 +101,7 @@ impl Judges {
         identity: &Identity,
         store: &mut Store,
         stop: &AtomicBool,
-    ) -> anyhow::Result<usize> {
-        let mut failed = 0;
+    ) -> anyhow::Result<()> {
         for judge in &mut self.judges {
             let mut pending: Vec<(Key, String, Check)> = Vec::new();
             let mut seen = HashSet::new();
@@ -115,8 +113,7 @@ impl Judges {
                     return Ok(());
                 };
                 let key = check_key(name, &check);
-                let known = matches!(store.verdict(&key)?, Some(Verdict::Known { .. }));
-                if !known && seen.insert(key) {
+                if !store.is_judged(&key)? && seen.insert(key) {
                     pending.push((key, name.to_owned(), check));
                 }
                 Ok(())
@@ -134,7 +131,6 @@ impl Judges {
                 .collect();
             let asked = judge.judge(&items, stop, &mut |index, judgement| {
                 let (key, name, _) = pending.get(index).ok_or("a judgement nobody asked for")?;
-                failed += usize::from(judgement.is_err());
                 let verdict = match judgement {
                     Ok(value) => Verdict::Known {
                         value,
@@ -148,7 +144,7 @@ impl Judges {
             asked.map_err(|error| stopped(error, stop))?;
             committed?;
         }
-        Ok(failed)
+        Ok(())
     }
 }
 
@@ -208,21 +204,18 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    /// Runs the programs among `checks` that have no verdict yet, each once.
+    /// Runs `check` if it is a program that has no verdict yet; each once.
     ///
     /// # Errors
     /// When the store is damaged.
-    pub(crate) fn submit(&mut self, checks: Vec<Check>, store: &Store) -> Result<(), StoreError> {
-        for check in checks {
-            let key = check_key(&self.judge, &check);
-            let Check::Program { source } = check else {
-                continue;
-            };
-            let known = matches!(store.verdict(&key)?, Some(Verdict::Known { .. }));
-            if !known && self.known.insert(key) {
-                self.executor.submit(self.keys.len(), source);
-                self.keys.push(key);
-            }
+    pub(crate) fn submit(&mut self, check: Check, store: &Store) -> Result<(), StoreError> {
+        let key = check_key(&self.judge, &check);
+        if let Check::Program { source } = check
+            && !store.is_judged(&key)?
+            && self.known.insert(key)
+        {
+            self.executor.submit(self.keys.len(), source);
+            self.keys.push(key);
         }
         Ok(())
     }
@@ -252,12 +245,9 @@ impl Programs {
         store: &mut Store,
         stop: &AtomicBool,
     ) -> anyhow::Result<()> {
-        let mut missing = Vec::new();
-        each_check(plans, identity, store, |_, check| {
-            missing.push(check);
-            Ok(())
+        each_check(plans, identity, store, |store, check| {
+            self.submit(check, store)
         })?;
-        self.submit(missing, store)?;
         self.collect(store)?;
         let left = self.keys.len() - self.ended;
         if left > 0 {

@@ -267,6 +267,14 @@ impl Store {
         self.find(SELECT_VERDICT, key, verdict)
     }
 
+    /// Is there a committed verdict under `key` that did not fail?
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub(crate) fn is_judged(&self, key: &Key) -> Result<bool, StoreError> {
+        Ok(matches!(self.verdict(key)?, Some(Verdict::Known { .. })))
+    }
+
     fn find<T>(
         &self,
         select: &str,
