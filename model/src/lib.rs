@@ -6,6 +6,7 @@
 mod checkpoint;
 mod classifier;
 mod completion;
+mod device;
 mod encoding;
 mod engine;
 mod generate;
