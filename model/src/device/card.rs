@@ -123,30 +123,13 @@ pub(crate) struct Card {
 /// # Errors
 /// Every [`CardError`]; what the card lacks is found out before anything is allocated on it.
 pub(crate) fn open(index: usize) -> Result<Card, CardError> {
-    let needed = env!("CUDA_TOOLKIT_VERSION").parse().unwrap_or_default();
     let loaded = library::load();
-    if let Err(LibraryError::NoDriver { reason }) = loaded {
-        return Err(CardError::NoDriver { reason });
+    // Before a library is called missing: a driver that is too old comes first.
+    if !matches!(loaded, Err(LibraryError::NoDriver { .. })) && driver_version() < needed_version()
+    {
+        return Err(CardError::old_driver());
     }
-    let mut found = 0;
-    // SAFETY: writes the version to the pointer; may be called before `cuInit`, and fails where it is not loaded.
-    let found = unsafe { sys::cuDriverGetVersion(&mut found) }
-        .result()
-        .map_or(0, |()| found.unsigned_abs());
-    if found < needed {
-        return Err(CardError::OldDriver { found, needed });
-    }
-    match loaded {
-        Ok(()) => {}
-        Err(LibraryError::Missing { library, reason }) => {
-            return Err(CardError::NoLibrary { library, reason });
-        }
-        Err(error) => {
-            return Err(CardError::Other {
-                reason: error.to_string(),
-            });
-        }
-    }
+    loaded?;
     let count = match result::init().and_then(|()| result::device::get_count()) {
         Err(DriverError(CUresult::CUDA_ERROR_NO_DEVICE)) => 0,
         Err(error @ DriverError(CUresult::CUDA_ERROR_STUB_LIBRARY)) => {
@@ -195,6 +178,21 @@ pub(crate) fn open(index: usize) -> Result<Card, CardError> {
         capability,
         multiprocessors,
     })
+}
+
+/// The CUDA version that the driver supports; 0 where it does not say.
+fn driver_version() -> u32 {
+    let mut version = 0;
+    // SAFETY: writes the version to the pointer; may be called before `cuInit`, and fails where it is not loaded.
+    match unsafe { sys::cuDriverGetVersion(&raw mut version) } {
+        CUresult::CUDA_SUCCESS => version.unsigned_abs(),
+        _ => 0,
+    }
+}
+
+/// The version of the compiler that made the kernels; older drivers do not understand them.
+fn needed_version() -> u32 {
+    env!("CUDA_TOOLKIT_VERSION").parse().unwrap_or_default()
 }
 
 impl Card {
@@ -323,6 +321,13 @@ fn text_trouble(text: &str) -> Trouble {
 }
 
 impl CardError {
+    fn old_driver() -> Self {
+        Self::OldDriver {
+            found: driver_version(),
+            needed: needed_version(),
+        }
+    }
+
     fn from_candle(error: &Error) -> Self {
         // One line: the backtrace that candle adds on request is not for the user.
         let reason = error
@@ -343,6 +348,16 @@ impl CardError {
     }
 }
 
+impl From<LibraryError> for CardError {
+    fn from(error: LibraryError) -> Self {
+        match error {
+            LibraryError::NoDriver { reason } => Self::NoDriver { reason },
+            LibraryError::OldDriver { .. } => Self::old_driver(),
+            LibraryError::Missing { library, reason } => Self::NoLibrary { library, reason },
+        }
+    }
+}
+
 impl From<DriverError> for CardError {
     fn from(error: DriverError) -> Self {
         Self::new(trouble(error.0), error.to_string())
@@ -354,3 +369,6 @@ impl From<Error> for CardError {
         Self::from_candle(&error)
     }
 }
+
+#[cfg(test)]
+mod tests;
