@@ -1,0 +1,24 @@
+// Runs CUDA kernels on the CPU: what a stand-in for the driver calls. What the kernels themselves see is in
+// device.hpp.
+//
+// Compile together: emulator.cpp, and every kernel file as C++:
+//     g++ -std=c++17 -O2 -fPIC -pthread -DSOFTWARE_CARD -c -x c++ rows.cu
+#pragma once
+
+namespace software_card {
+
+struct Dim {
+    unsigned x, y, z;
+};
+
+struct Kernel;
+
+// The kernel of this name; nullptr when unknown.
+const Kernel* find_kernel(const char* name);
+
+// Runs one grid to its end. False, with a message on stderr, when the launch failed: bad geometry, a barrier that
+// not all threads reach alike, a misaligned or outlying access of the emulated instructions, or a write behind
+// the `shared_bytes` of dynamic shared memory. Safe to call from several threads.
+bool launch(const Kernel* kernel, Dim grid, Dim block, unsigned shared_bytes, void** parameters);
+
+}  // namespace software_card

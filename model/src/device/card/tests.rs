@@ -1,0 +1,287 @@
+//! On a card, real or software; its misbehaviour is set by the environment, so each case is a process of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::env;
+use std::process::Command;
+
+use candle_core::{DType, Tensor};
+
+use super::*;
+
+/// What the child process is told to do.
+const STEP: &str = "LLAMA_EVAL_CARD_TEST";
+/// Before the child's result, on a line of its own.
+const MARK: &str = "result: ";
+
+/// Runs [`step`] in another process with these environment variables.
+fn child(step: &str, environment: &[(&str, &str)]) -> String {
+    let output = Command::new(env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "device::card::tests::child_process",
+            "--ignored",
+            "--nocapture",
+        ])
+        .env(STEP, step)
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{step} {environment:?}: {text}{errors}"
+    );
+    let (_, result) = text
+        .split_once(MARK)
+        .unwrap_or_else(|| panic!("{text}{errors}"));
+    result.split_once(" :end").unwrap().0.to_owned()
+}
+
+/// Whether there is a card, and whether it is the software card. Prints why a test is skipped.
+fn available() -> Option<bool> {
+    let opened = child("open", &[]);
+    if opened.starts_with("opened") {
+        return Some(opened.contains("Software card"));
+    }
+    assert!(
+        env::var("LLAMA_EVAL_REQUIRE_CARD").as_deref() != Ok("1"),
+        "{opened}"
+    );
+    println!("skipped: {opened}");
+    None
+}
+
+/// As [`available`], where only the software card will do.
+fn software_card() -> bool {
+    let software = available();
+    if software == Some(false) {
+        println!("skipped: this card does not misbehave when asked");
+    }
+    software == Some(true)
+}
+
+#[test]
+#[ignore = "the other tests run it in a process of its own"]
+fn child_process() {
+    println!("{MARK}{} :end", step(&env::var(STEP).unwrap()));
+}
+
+fn step(step: &str) -> String {
+    let card = match open(0) {
+        Ok(card) => card,
+        Err(error) => return error.to_string(),
+    };
+    match step {
+        "open" => format!("opened {} {:?}", card.name, card.capability),
+        "second" => open(1).err().unwrap().to_string(),
+        "memory" => {
+            let before = card.memory().unwrap();
+            let _held = Tensor::zeros(16 << 20, DType::F32, &card.device()).unwrap();
+            format!("{:?} {:?}", before, card.memory().unwrap())
+        }
+        "product" => product(&card).unwrap(),
+        "products" => {
+            let error = (0..9).find_map(|_| product(&card).err()).unwrap();
+            format!("{:?} {}", classify(&error), card.explain(&error))
+        }
+        "full" => {
+            let mut held = Vec::new();
+            let error = loop {
+                match Tensor::zeros(16 << 20, DType::F32, &card.device()) {
+                    Ok(tensor) => held.push(tensor),
+                    Err(error) => break error.context("the cache"),
+                }
+            };
+            format!("{:?} {}", classify(&error), card.explain(&error))
+        }
+        other => panic!("{other}"),
+    }
+}
+
+/// A product on the card, checked against the same on the CPU.
+fn product(card: &Card) -> candle_core::Result<String> {
+    let numbers = |rows: usize, columns: usize| {
+        let values = (0..rows * columns).map(|i| (i * 7919 % 101) as f32 / 50.0 - 1.0);
+        Tensor::from_iter(values, &Device::Cpu)?.reshape((rows, columns))
+    };
+    // Sides that no block divides, and more terms than one block sums.
+    let (a, b) = (numbers(211, 613)?, numbers(613, 197)?);
+    let expected = a.matmul(&b)?;
+    let mut report = Vec::new();
+    for dtype in [DType::F32, DType::BF16, DType::F16] {
+        let on_card = |tensor: &Tensor| tensor.to_dtype(dtype)?.to_device(&card.device());
+        for transposed in [false, true] {
+            let b = on_card(&b)?;
+            let b = if transposed {
+                on_card(&b.to_device(&Device::Cpu)?.t()?.contiguous()?)?.t()?
+            } else {
+                b
+            };
+            let product = on_card(&a)?
+                .matmul(&b)?
+                .to_device(&Device::Cpu)?
+                .to_dtype(DType::F32)?;
+            let error = (product - &expected)?
+                .abs()?
+                .max_all()?
+                .to_scalar::<f32>()?;
+            let greatest = expected.abs()?.max_all()?.to_scalar::<f32>()?;
+            // Rounding of the inputs, the sum and the output.
+            let allowed = match dtype {
+                DType::F32 => 1e-5,
+                DType::BF16 => 2e-2,
+                _ => 2e-3,
+            };
+            assert!(
+                error <= allowed * greatest,
+                "{dtype:?} {transposed}: {error} of {greatest}"
+            );
+            report.push(dtype.as_str());
+        }
+    }
+    Ok(report.join(" "))
+}
+
+#[test]
+fn opens_and_computes() {
+    if available().is_some() {
+        assert_eq!(child("product", &[]), "f32 f32 bf16 bf16 f16 f16");
+    }
+}
+
+#[test]
+fn memory_is_counted() {
+    if software_card() {
+        let total = 1u64 << 30;
+        let expected = format!("{:?} {:?}", (total, total), (total - (64 << 20), total));
+        assert_eq!(
+            child("memory", &[("SOFTWARE_CARD_MEMORY", "1073741824")]),
+            expected
+        );
+    }
+}
+
+/// The driver's own faults, and the beginning of what the user is told.
+#[test]
+fn tells_what_is_wrong_with_the_card() {
+    if !software_card() {
+        return;
+    }
+    let cases = [
+        (
+            "open",
+            &[("SOFTWARE_CARD_DRIVER", "12020")][..],
+            "the NVIDIA driver is too old: it supports CUDA 12.2, this program needs 13.0",
+        ),
+        (
+            "open",
+            &[("SOFTWARE_CARD_COUNT", "0")],
+            "no card cuda:0: the driver shows 0 card(s)",
+        ),
+        ("second", &[], "no card cuda:1: the driver shows 1 card(s)"),
+        (
+            "open",
+            &[("SOFTWARE_CARD_CAPABILITY", "7.5")],
+            "Software card has compute capability 7.5, and 8.0 is the oldest supported",
+        ),
+        (
+            "open",
+            &[("SOFTWARE_CARD_CAPABILITY", "8.0")],
+            "opened Software card (8, 0)",
+        ),
+        (
+            "open",
+            &[("SOFTWARE_CARD_LOST_AFTER", "0")],
+            "the card is lost (DriverError(CUDA_ERROR_DEVICE_UNAVAILABLE,",
+        ),
+        (
+            "full",
+            &[("SOFTWARE_CARD_MEMORY", "268435456")],
+            "OutOfMemory the card is out of memory: 0 of 256 MiB are free",
+        ),
+        (
+            "products",
+            &[("SOFTWARE_CARD_TAKEN_AFTER", "3:3000000000")],
+            "OutOfMemory the card is out of memory: 0 of 2048 MiB are free",
+        ),
+        (
+            "products",
+            &[("SOFTWARE_CARD_LOST_AFTER", "5")],
+            "Lost the card is lost (",
+        ),
+    ];
+    for (step, environment, expected) in cases {
+        let told = child(step, environment);
+        assert!(told.starts_with(expected), "{step} {environment:?}: {told}");
+        assert!(
+            told.starts_with("opened")
+                || told.contains("\nhint: ") && told.contains("--device cpu"),
+            "{told}"
+        );
+    }
+}
+
+/// Without a driver, whatever this machine has.
+#[test]
+fn a_machine_without_a_driver() {
+    let told = CardError::from(LibraryError::NoDriver {
+        reason: "libcuda.so.1: not there".to_owned(),
+    })
+    .to_string();
+    assert!(
+        told.starts_with("no NVIDIA driver on this machine (libcuda.so.1: not there)\nhint: "),
+        "{told}"
+    );
+}
+
+/// However candle has wrapped the driver's error.
+#[test]
+fn errors_are_classified() {
+    let wrapped = |code| Error::Cuda(Box::new(CudaError::Cuda(DriverError(code))));
+    let full = CUresult::CUDA_ERROR_OUT_OF_MEMORY;
+    let lost = CUresult::CUDA_ERROR_ILLEGAL_ADDRESS;
+    let blas = |code| {
+        Error::Cuda(Box::new(CudaError::Cublas(
+            cudarc::cublas::result::CublasError(code),
+        )))
+    };
+    let cases = [
+        (wrapped(full), Trouble::OutOfMemory),
+        (wrapped(lost), Trouble::Lost),
+        (wrapped(CUresult::CUDA_ERROR_INVALID_VALUE), Trouble::Other),
+        (
+            wrapped(lost).context("layer 3").with_path("model"),
+            Trouble::Lost,
+        ),
+        (
+            Error::Cuda(Box::new(DriverError(full))),
+            Trouble::OutOfMemory,
+        ),
+        (Error::Cuda(Box::new(wrapped(full))), Trouble::OutOfMemory),
+        (
+            Error::Msg(format!("while loading: {:?}", full)),
+            Trouble::OutOfMemory,
+        ),
+        (
+            Error::wrap("DriverError(CUDA_ERROR_LAUNCH_FAILED, \"unspecified launch failure\")"),
+            Trouble::Lost,
+        ),
+        (
+            blas(cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED),
+            Trouble::OutOfMemory,
+        ),
+        (
+            blas(cublasStatus_t::CUBLAS_STATUS_EXECUTION_FAILED),
+            Trouble::Lost,
+        ),
+        (
+            blas(cublasStatus_t::CUBLAS_STATUS_INVALID_VALUE),
+            Trouble::Other,
+        ),
+        (Error::Msg("shape mismatch".to_owned()), Trouble::Other),
+    ];
+    for (error, expected) in cases {
+        assert_eq!(classify(&error), expected, "{error}");
+    }
+}
