@@ -37,11 +37,13 @@ pub(crate) enum Exit {
     Interrupted = 9,
     /// Generated programs cannot be isolated here, or a judge cannot be asked.
     Judge = 10,
+    /// The card was lost, or its memory taken by others, half way; the same command goes on.
+    Card = 11,
 }
 
 impl Exit {
     /// Every code, ascending.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Success,
         Self::Unexpected,
         Self::Usage,
@@ -53,6 +55,7 @@ impl Exit {
         Self::Unscored,
         Self::Interrupted,
         Self::Judge,
+        Self::Card,
     ];
 
     /// What it means, for the help text.
@@ -69,6 +72,7 @@ impl Exit {
             Self::Unscored => "finished, but some documents have no score",
             Self::Interrupted => "interrupted; the same command goes on where it stopped",
             Self::Judge => "sandbox or judge unusable",
+            Self::Card => "card lost or full half way; the same command goes on where it stopped",
         }
     }
 
@@ -110,7 +114,8 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
 fn of_model(error: &ModelError) -> Option<Exit> {
     match error {
         ModelError::Checkpoint { .. } | ModelError::Tokenizer(_) => Some(Exit::Checkpoint),
-        ModelError::Device(_) => Some(Exit::Device),
+        ModelError::Device(_) | ModelError::Card(_) => Some(Exit::Device),
+        ModelError::CardFailed(_) => Some(Exit::Card),
         ModelError::Sink(inner) => of_cause(&**inner),
         _ => None,
     }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use candle_core::DType;
 
+#[cfg(any(feature = "cuda", test))]
+use crate::device::DeviceLlama;
 use crate::{
     Answer, BosPolicy, Checkpoint, Encoded, Encoder, Estimate, Identity, LanguageModel, ModelError,
     Request, Sink, Source,
@@ -14,8 +16,6 @@ use crate::{
     memory,
     tree::{Sequence, Target, TokenTree, Walk},
 };
-#[cfg(any(feature = "cuda", test))]
-use crate::device::DeviceLlama;
 
 /// Most rows of a batch, however much memory there is: answers become durable batch by batch.
 const MOST_ROWS: u64 = 8192;
@@ -98,7 +98,7 @@ pub struct Local {
 
 /// What computes.
 enum Backend {
-    Host(Llama),
+    Host(Box<Llama>),
     #[cfg(any(feature = "cuda", test))]
     Device(Box<DeviceLlama>),
 }
@@ -107,7 +107,10 @@ enum Backend {
 macro_rules! with_model {
     ($backend:expr, $model:ident => $body:expr) => {
         match $backend {
-            Backend::Host($model) => $body,
+            Backend::Host($model) => {
+                let $model: &Llama = $model;
+                $body
+            }
             #[cfg(any(feature = "cuda", test))]
             Backend::Device($model) => {
                 let $model: &DeviceLlama = $model;
@@ -127,10 +130,7 @@ impl Local {
         Self::open_with(source, options, |checkpoint| match options.device {
             DeviceChoice::Cpu => load_host(checkpoint, options),
             DeviceChoice::Cuda(index) => load_card(checkpoint, options, index),
-            DeviceChoice::Auto => match first_card() {
-                Some(index) => load_card(checkpoint, options, index),
-                None => load_host(checkpoint, options),
-            },
+            DeviceChoice::Auto => load_auto(checkpoint, options),
         })
     }
 
@@ -362,7 +362,7 @@ fn load_host(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Loaded, M
         None => ((allowed - fixed) / per_row).min(MOST_ROWS) as usize,
     };
     Ok(Loaded {
-        backend: Backend::Host(Llama::load(checkpoint, dtype)?),
+        backend: Backend::Host(Box::new(Llama::load(checkpoint, dtype)?)),
         device: "cpu".to_owned(),
         batch_rows,
         allowed_bytes: allowed,
@@ -412,14 +412,59 @@ fn load_on(
     })
 }
 
-/// The card that [`DeviceChoice::Auto`] takes, if this build and machine have one.
-fn first_card() -> Option<usize> {
-    None
+/// Loads a checkpoint to the first card if this build and machine have one, else into main memory.
+#[cfg(feature = "cuda")]
+fn load_auto(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Loaded, ModelError> {
+    use crate::device::CardError;
+    match crate::device::open_card(0) {
+        Ok(card) => load_opened(checkpoint, options, &card, 0),
+        // A machine without a card is nothing to complain of; a card that cannot be used is.
+        Err(CardError::NoDriver { .. } | CardError::NoDevice { .. }) => {
+            load_host(checkpoint, options)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
+/// As above: this build knows no cards.
+#[cfg(not(feature = "cuda"))]
+fn load_auto(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Loaded, ModelError> {
+    load_host(checkpoint, options)
+}
+
+#[cfg(feature = "cuda")]
+fn load_card(
+    checkpoint: &Checkpoint,
+    options: &LoadOptions,
+    index: usize,
+) -> Result<Loaded, ModelError> {
+    let card = crate::device::open_card(index)?;
+    load_opened(checkpoint, options, &card, index)
+}
+
+#[cfg(feature = "cuda")]
+fn load_opened(
+    checkpoint: &Checkpoint,
+    options: &LoadOptions,
+    card: &crate::device::Card,
+    index: usize,
+) -> Result<Loaded, ModelError> {
+    let passes = crate::device::Passes::default();
+    let name = format!("cuda:{index} ({})", card.name);
+    load_on(checkpoint, options, &card.device(), &name, passes, || {
+        Ok(card.memory()?.0)
+    })
+    .map_err(|error| match error {
+        // Nothing was answered yet that a second try could go on from.
+        ModelError::CardFailed(message) => ModelError::Card(message),
+        error => error,
+    })
+}
+
+#[cfg(not(feature = "cuda"))]
 fn load_card(_: &Checkpoint, _: &LoadOptions, index: usize) -> Result<Loaded, ModelError> {
-    Err(ModelError::Device(format!(
-        "this build cannot use `cuda:{index}`"
+    Err(ModelError::Card(format!(
+        "this build cannot use `cuda:{index}`\nhint: build with `--features cuda`, or use `--device cpu`"
     )))
 }
 

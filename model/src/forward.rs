@@ -70,12 +70,8 @@ pub(crate) trait Forward {
     ///
     /// # Errors
     /// When the device fails.
-    fn fill(
-        &self,
-        cache: &Self::Cache,
-        tokens: &[u32],
-        rows: CachedRows,
-    ) -> Result<(), ModelError>;
+    fn fill(&self, cache: &Self::Cache, tokens: &[u32], rows: CachedRows)
+    -> Result<(), ModelError>;
 
     /// Feeds one token of each sequence and chooses what follows, by the draw of each.
     ///

@@ -114,6 +114,12 @@ pub enum ModelError {
     /// The tensor library or the device failed.
     #[error("device: {0}\nhint: try a smaller `--batch-rows`, or `--device cpu`")]
     Device(String),
+    /// There is no card, or it cannot be used. The message ends in a hint.
+    #[error("{0}")]
+    Card(String),
+    /// The card was lost, or its memory taken by others, half way. The message ends in a hint.
+    #[error("{0}")]
+    CardFailed(String),
     /// The receiver of the answers failed.
     #[error(transparent)]
     Sink(SinkError),

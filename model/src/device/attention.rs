@@ -2,16 +2,16 @@
 
 use candle_core::{DType, Result, Tensor, bail};
 
-use super::{
-    operation::{Operation, Output, Values, apply, expect},
-    table::{NONE, Uploaded},
-};
 #[cfg(feature = "cuda")]
 use super::{
     launch::{Launch, Module, Scalar},
     operation::suffix,
     operations::ROW_THREADS,
-    table::WIDE,
+    table::{TileShape, WIDE},
+};
+use super::{
+    operation::{Operation, Output, Values, apply, expect},
+    table::{NONE, Uploaded},
 };
 use crate::llama::Heads;
 
@@ -35,6 +35,17 @@ fn rotate(head: &[f32], cosine: &[f32], sine: &[f32], position: usize) -> Vec<f3
     let first = (0..half).map(|i| low[i] * cosine[i] - high[i] * sine[i]);
     let second = (0..half).map(|i| high[i] * cosine[i] + low[i] * sine[i]);
     first.chain(second).collect()
+}
+
+/// Bytes of shared memory of the attention kernel, by the formula in `attention.cu`.
+#[cfg(feature = "cuda")]
+fn shared_bytes(dtype: DType, size: usize, shape: TileShape) -> u32 {
+    let rows = match (dtype, shape == WIDE) {
+        (DType::F32, _) => shape.queries + 2 * shape.window,
+        (_, true) => 4 * shape.window,
+        (_, false) => 6 * shape.window,
+    };
+    (dtype.size_in_bytes() * size * rows) as u32
 }
 
 struct RotateStore<'a> {
@@ -62,11 +73,7 @@ impl Operation for RotateStore<'_> {
     }
 
     fn twin(&self, output: &mut Output<'_>, inputs: &[Values<'_>]) -> Result<()> {
-        let (fused, cosine, sine) = (
-            inputs[0].floats(),
-            inputs[3].floats(),
-            inputs[4].floats(),
-        );
+        let (fused, cosine, sine) = (inputs[0].floats(), inputs[3].floats(), inputs[4].floats());
         let Heads {
             queries,
             key_values,
@@ -130,7 +137,13 @@ pub(super) fn rotate_store(
 ) -> Result<()> {
     let name = "rotate_store";
     let rows = positions.elem_count();
-    expect(name, "the rows", fused, key_values.dtype(), rows * heads.fused())?;
+    expect(
+        name,
+        "the rows",
+        fused,
+        key_values.dtype(),
+        rows * heads.fused(),
+    )?;
     expect(name, "the positions", positions, DType::U32, rows)?;
     expect(name, "the slots", slots, DType::U32, rows)?;
     let capacity = capacity(key_values)?;
@@ -219,7 +232,8 @@ impl Operation for Attention<'_> {
                     let query = &fused[at * self.heads.fused() + head * size..][..size];
                     let query = rotate(query, &cosine, &sine, positions[at] as usize);
                     let kv_head = head / (queries / kv_heads);
-                    let of = |slot: usize| &key_values[(slot * kv_heads + kv_head) * size..][..size];
+                    let of =
+                        |slot: usize| &key_values[(slot * kv_heads + kv_head) * size..][..size];
                     let scores: Vec<f32> = met
                         .iter()
                         .map(|&slot| {
@@ -254,7 +268,8 @@ impl Operation for Attention<'_> {
             module: Module::Attention,
             kernel: format!("attention_{}_h{size}_q{queries}", suffix(dtype)),
             grid: (self.table.count, self.heads.key_values),
-            threads: if self.table.shape == WIDE { 128 } else { 32 },
+            // A warp for every sixteen queries.
+            threads: 2 * queries as u32,
             shared: shared_bytes(dtype, size, self.table.shape),
             scalars: vec![
                 self.heads.queries.into(),

@@ -10,6 +10,7 @@ use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUdevice_attribute, CUresult};
 
 use super::library::{self, LibraryError};
+use crate::ModelError;
 
 /// The oldest compute capability that the kernels are compiled for (`build.rs`).
 const CAPABILITY: (u32, u32) = (8, 0);
@@ -209,14 +210,26 @@ impl Card {
         let (free, total) = self.device.cuda_stream().context().mem_get_info()?;
         Ok((free as u64, total as u64))
     }
+}
 
-    /// The error of a computation on this card, in plain words.
-    pub(crate) fn explain(&self, error: &Error) -> CardError {
-        match (CardError::from_candle(error), self.memory()) {
-            (CardError::OutOfMemory { .. }, Ok((free, total))) => {
-                CardError::OutOfMemory { free, total }
+/// The error of a computation on the card that this thread uses, in plain words.
+pub(crate) fn explain(error: &Error) -> CardError {
+    match (CardError::from_candle(error), result::mem_get_info()) {
+        (CardError::OutOfMemory { .. }, Ok((free, total))) => CardError::OutOfMemory {
+            free: free as u64,
+            total: total as u64,
+        },
+        (error, _) => error,
+    }
+}
+
+impl From<CardError> for ModelError {
+    fn from(error: CardError) -> Self {
+        match error {
+            CardError::OutOfMemory { .. } | CardError::Lost { .. } => {
+                Self::CardFailed(error.to_string())
             }
-            (error, _) => error,
+            error => Self::Card(error.to_string()),
         }
     }
 }

@@ -86,8 +86,7 @@ impl DeviceLlama {
             problem,
             hint: "use `--device cpu`".to_owned(),
         })?;
-        let mut weights =
-            FromCheckpoint::new(checkpoint, device, dtype).map_err(device_error)?;
+        let mut weights = FromCheckpoint::new(checkpoint, device, dtype).map_err(device_error)?;
         Self::new(config, dtype, device, passes, &mut weights, batch_rows)
     }
 
@@ -225,7 +224,14 @@ impl DeviceLlama {
                 // Nobody reads this pass's rows but through their keys and values.
                 return Ok(());
             }
-            attention(&work.attended, &work.fused, key_values, &table, rotary, heads)?;
+            attention(
+                &work.attended,
+                &work.fused,
+                key_values,
+                &table,
+                rotary,
+                heads,
+            )?;
             if last {
                 self.read_out(pass, &layer, &mut read)?;
             } else {
@@ -291,11 +297,12 @@ impl DeviceLlama {
 
     /// Refuses indices that kernels would follow out of bounds.
     fn check_bounds(&self, pass: &Pass<'_>) -> Result<()> {
-        let below = |what: &str, values: &[u32], limit: usize| {
-            match values.iter().find(|&&value| value as usize >= limit) {
-                Some(value) => bail!("{what} {value} is not below {limit}"),
-                None => Ok(()),
-            }
+        let below = |what: &str, values: &[u32], limit: usize| match values
+            .iter()
+            .find(|&&value| value as usize >= limit)
+        {
+            Some(value) => bail!("{what} {value} is not below {limit}"),
+            None => Ok(()),
         };
         let slots = match pass.kept.map(|kept| kept.0.first()) {
             Some(Some(layer)) => layer.dim(1)?,
@@ -323,9 +330,8 @@ impl DeviceLlama {
     fn begin_scoring(&self, tree: &TokenTree) -> Result<Running> {
         let by_row = ByRow::new(tree);
         let head = self.passes.score.head;
-        let zeros = |rows: usize, columns: usize| {
-            Tensor::zeros((rows, columns), DType::F32, &self.device)
-        };
+        let zeros =
+            |rows: usize, columns: usize| Tensor::zeros((rows, columns), DType::F32, &self.device);
         let all_summaries = zeros(by_row.rows.len().max(1), SUMMARY)?;
         let all_log_probs = zeros(by_row.targets.len().max(1), 1)?;
         // For each target the row among the logits of its part.
@@ -382,13 +388,18 @@ impl DeviceLlama {
             .enumerate()
         {
             let summary = row_summary(summary);
-            for at in by_row.starts[row]..by_row.starts[row + 1] {
+            let targets = by_row.starts[row]..by_row.starts[row + 1];
+            let read = log_probs[targets.clone()]
+                .iter()
+                .zip(&running.tokens[targets.clone()])
+                .zip(&by_row.targets[targets]);
+            for ((&log_prob, &token), &target) in read {
                 let prediction = Prediction {
-                    log_prob: log_probs[at],
-                    best: summary.best == running.tokens[at],
+                    log_prob,
+                    best: summary.best == token,
                     margin: summary.margin,
                 };
-                predictions.push((by_row.targets[at], prediction));
+                predictions.push((target, prediction));
             }
         }
         predictions.sort_unstable_by_key(|(at, _)| *at);
@@ -480,12 +491,7 @@ impl Forward for DeviceLlama {
             .map_err(device_error)
     }
 
-    fn fill(
-        &self,
-        kept: &Kept,
-        tokens: &[u32],
-        rows: CachedRows,
-    ) -> ModelResult<()> {
+    fn fill(&self, kept: &Kept, tokens: &[u32], rows: CachedRows) -> ModelResult<()> {
         let pass = Pass {
             tokens,
             positions: &rows.positions,

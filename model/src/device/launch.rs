@@ -1,7 +1,9 @@
 //! Launching kernels: their compiled text, their arguments.
 
 use candle_core::{
-    CudaDevice, CudaStorage, DType, Layout, Result, bail,
+    CudaDevice, CudaStorage, DType, Layout, Result,
+    backend::BackendStorage,
+    bail,
     cuda_backend::{
         CudaDType, WrapErr,
         cudarc::driver::{DevicePtr, LaunchConfig, PushKernelArg, sys::CUfunction_attribute},
@@ -75,7 +77,8 @@ impl Launch {
     /// # Safety
     /// The kernel takes these pointers and scalars, and the memory behind the pointers is as large as it assumes.
     pub(super) unsafe fn run(&self, device: &CudaDevice, pointers: &[u64]) -> Result<()> {
-        let (Ok(width), Ok(height)) = (u32::try_from(self.grid.0), u16::try_from(self.grid.1)) else {
+        let (Ok(width), Ok(height)) = (u32::try_from(self.grid.0), u16::try_from(self.grid.1))
+        else {
             bail!("{}: a grid of {:?} is too large", self.kernel, self.grid)
         };
         if width == 0 || height == 0 {
@@ -85,9 +88,7 @@ impl Launch {
             device.get_or_load_custom_func(&self.kernel, self.module.name(), self.module.text())?;
         if self.shared > UNASKED_SHARED {
             let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            function
-                .set_attribute(attribute, self.shared as i32)
-                .w()?;
+            function.set_attribute(attribute, self.shared as i32).w()?;
         }
         let mut builder = function.builder();
         for pointer in pointers {
@@ -114,7 +115,7 @@ impl Launch {
 /// The address of a contiguous tensor's first element.
 pub(super) fn pointer(storage: &CudaStorage, layout: &Layout) -> Result<u64> {
     let (start, _) = contiguous("a kernel", layout)?;
-    match storage.slice.dtype() {
+    match storage.dtype() {
         DType::F32 => address::<f32>(storage, start),
         DType::BF16 => address::<bf16>(storage, start),
         DType::F16 => address::<f16>(storage, start),

@@ -2,12 +2,12 @@
 
 use candle_core::{DType, Result, Tensor};
 
+use super::operation::{Operation, Output, Values, apply, expect};
 #[cfg(feature = "cuda")]
 use super::{
     launch::{Launch, Module},
     operations::ROW_THREADS,
 };
-use super::operation::{Operation, Output, Values, apply, expect};
 use crate::{
     llama::{RowSummary, summarise},
     sampling::{self, Draw},
@@ -213,8 +213,9 @@ impl Operation for Sample<'_> {
         let rows = logits
             .chunks_exact(self.vocabulary)
             .zip(summary.chunks_exact(SUMMARY));
-        for (row, ((logits, summary), choice)) in
-            rows.zip(inputs[2].doubles().chunks_exact(CHOICE)).enumerate()
+        for (row, ((logits, summary), choice)) in rows
+            .zip(inputs[2].doubles().chunks_exact(CHOICE))
+            .enumerate()
         {
             let draw = Draw {
                 draw: choice[0],

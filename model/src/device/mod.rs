@@ -26,6 +26,8 @@ mod tests;
 mod weights;
 mod workspace;
 
+#[cfg(feature = "cuda")]
+pub(crate) use card::{Card, CardError, open as open_card};
 pub(crate) use forward::DeviceLlama;
 pub(crate) use load::{Limits, load};
 pub(crate) use workspace::Passes;
@@ -37,5 +39,11 @@ type ModelResult<T> = Result<T, ModelError>;
 
 /// A tensor library's error as a model error.
 fn device_error(error: candle_core::Error) -> ModelError {
+    #[cfg(feature = "cuda")]
+    if matches!(error, candle_core::Error::Cuda(_))
+        || card::classify(&error) != card::Trouble::Other
+    {
+        return card::explain(&error).into();
+    }
     ModelError::Device(error.to_string())
 }

@@ -3,7 +3,9 @@
 //! A product always runs over the same number of rows, so that the library takes the same kernel and a row's result
 //! does not depend on how many others there are. Sums are in f32, and so is the output where it says so.
 
-use candle_core::{CpuStorage, DType, InplaceOp3, Layout, Result, Tensor, backend::BackendStorage, bail};
+use candle_core::{
+    CpuStorage, DType, InplaceOp3, Layout, Result, Tensor, backend::BackendStorage, bail,
+};
 
 use super::operation::expect;
 
@@ -35,7 +37,11 @@ pub(super) fn product(out: &Tensor, input: &Tensor, weight: &Tensor, into: Into)
     expect(name, "the weight", weight, weight.dtype(), outputs * inputs)?;
     expect(name, "the output", out, out.dtype(), rows * outputs)?;
     if out.dtype() != DType::F32 && (out.dtype() != weight.dtype() || into == Into::Sum) {
-        bail!("product: no {:?} output of {:?}", out.dtype(), weight.dtype());
+        bail!(
+            "product: no {:?} output of {:?}",
+            out.dtype(),
+            weight.dtype()
+        );
     }
     let product = Product {
         rows,
@@ -60,10 +66,8 @@ impl InplaceOp3 for Product {
         weight: &CpuStorage,
         weight_layout: &Layout,
     ) -> Result<()> {
-        let input_layout = Layout::contiguous_with_offset(
-            (self.rows, self.inputs),
-            input_layout.start_offset(),
-        );
+        let input_layout =
+            Layout::contiguous_with_offset((self.rows, self.inputs), input_layout.start_offset());
         let wide = |storage: &CpuStorage, layout: &Layout| storage.to_dtype(layout, DType::F32);
         let product = wide(input, &input_layout)?.matmul(
             &wide(weight, weight_layout)?,

@@ -28,7 +28,8 @@ impl Readback {
             if let candle_core::Storage::Cuda(storage) = &*storage {
                 let values = storage.as_cuda_slice::<f32>()?.slice(start..end);
                 // SAFETY: f32 of any bits are valid, and the copy below writes all of them before they are read.
-                let mut pinned = unsafe { stream.context().alloc_pinned::<f32>(end - start) }.w()?;
+                let mut pinned =
+                    unsafe { stream.context().alloc_pinned::<f32>(end - start) }.w()?;
                 stream.memcpy_dtoh(&values, &mut pinned).w()?;
                 return Ok(Self::Coming(pinned));
             }

@@ -76,12 +76,7 @@ struct Branch {
 
 impl Table {
     /// The table of rows at `positions` below `runs`, which come in depth-first order: a run before those below it.
-    pub(super) fn new(
-        positions: &[u32],
-        runs: &[KeyRun],
-        shape: TileShape,
-        group: usize,
-    ) -> Self {
+    pub(super) fn new(positions: &[u32], runs: &[KeyRun], shape: TileShape, group: usize) -> Self {
         let branches = branches(positions.len() as u32, runs);
         let mut table = Self::default();
         let tile_rows = shape.rows(group).max(1) as u32;
@@ -208,13 +203,7 @@ fn branches(rows: u32, runs: &[KeyRun]) -> Vec<Branch> {
 }
 
 /// Slots of the keys at positions `start..start + width` on `path`, none beyond `last`.
-fn window_slots(
-    path: &[usize],
-    runs: &[KeyRun],
-    start: u32,
-    last: u32,
-    width: usize,
-) -> Vec<u32> {
+fn window_slots(path: &[usize], runs: &[KeyRun], start: u32, last: u32, width: usize) -> Vec<u32> {
     let mut slots = vec![NONE; width];
     let end = (start + width as u32).min(last + 1);
     // From the end: windows are mostly about the last runs of a path.
@@ -282,10 +271,7 @@ mod tests {
     fn forest() -> impl Strategy<Value = Vec<(Vec<u32>, Vec<u32>)>> {
         let stems = prop::collection::vec(prop::collection::vec(0u32..2, 1..200), 1..4);
         let tails = (any::<prop::sample::Index>(), any::<prop::sample::Index>());
-        let ends = prop::collection::vec(
-            (tails, prop::collection::vec(0u32..2, 1..12)),
-            1..30,
-        );
+        let ends = prop::collection::vec((tails, prop::collection::vec(0u32..2, 1..12)), 1..30);
         (stems, ends).prop_map(|(stems, ends)| {
             ends.into_iter()
                 .map(|((stem, cut), end)| {

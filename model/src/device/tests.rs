@@ -153,7 +153,10 @@ fn scores_do_not_depend_on_batching() {
     let requests = requests();
     let together = answers(&mut twin(directory.path(), 960), &requests);
     for rows in [240, 480] {
-        assert_eq!(answers(&mut twin(directory.path(), rows), &requests), together);
+        assert_eq!(
+            answers(&mut twin(directory.path(), rows), &requests),
+            together
+        );
     }
     let mut alone = twin(directory.path(), 240);
     for (request, expected) in requests.iter().zip(&together).step_by(7) {

@@ -69,10 +69,7 @@ pub(super) trait Fill {
 }
 
 /// Everything a model is made of.
-pub(super) fn fill(
-    config: &Config,
-    fill: &mut dyn Fill,
-) -> ModelResult<(Outer, Resident)> {
+pub(super) fn fill(config: &Config, fill: &mut dyn Fill) -> ModelResult<(Outer, Resident)> {
     let (hidden, intermediate) = (config.hidden, config.intermediate);
     let heads = heads(config);
     let queries = heads.queries * heads.size;
@@ -240,8 +237,14 @@ impl Fill for Randomly<'_> {
         self.made += 1;
         // A uniform number in [-a, a) has the variance a² / 3: products of normalised rows keep theirs.
         let scale = (3.0 / inputs as f32).sqrt();
-        random(&[outputs, inputs], self.dtype, self.device, self.made, scale)
-            .map_err(super::device_error)
+        random(
+            &[outputs, inputs],
+            self.dtype,
+            self.device,
+            self.made,
+            scale,
+        )
+        .map_err(super::device_error)
     }
 
     fn norm(&mut self, _: &str, hidden: usize) -> ModelResult<Tensor> {

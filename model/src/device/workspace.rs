@@ -2,7 +2,6 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::logits::SUMMARY;
 use crate::{Config, llama::heads};
 
 /// Rows of the dense products of one kind of pass. Rows are padded to these counts: a product always runs over
@@ -51,7 +50,7 @@ struct Sizes {
     /// In the run's type.
     typed: [(usize, usize); 7],
     /// In f32.
-    floats: [(usize, usize); 4],
+    floats: [(usize, usize); 3],
 }
 
 impl Sizes {
@@ -79,7 +78,6 @@ impl Sizes {
                 (rows, config.hidden),
                 (chunk, config.hidden),
                 (head, config.vocabulary),
-                (chunk, SUMMARY),
             ],
         }
     }
@@ -109,8 +107,6 @@ pub(super) struct Workspace {
     pub(super) gated: Tensor,
     /// Logits of a part of a chunk, `[head, vocabulary]` f32.
     pub(super) logits: Tensor,
-    /// Summaries of them, `[chunk, 4]` f32.
-    pub(super) summary: Tensor,
 }
 
 impl Workspace {
@@ -151,7 +147,6 @@ impl Workspace {
             stream: float(0)?,
             picked: float(1)?,
             logits: float(2)?,
-            summary: float(3)?,
         })
     }
 
@@ -169,7 +164,6 @@ impl Workspace {
             &self.gate_up,
             &self.gated,
             &self.logits,
-            &self.summary,
         ]
         .iter()
         .map(|tensor| (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64)

@@ -196,7 +196,8 @@ impl<'a, F: Forward> Generator<'a, F> {
         let tile_bytes = model.tile_bytes().max(1);
         let affordable = usize::try_from(room.cache_bytes / tile_bytes).unwrap_or(usize::MAX);
         // More than all of it at once, or than fits into the index, is never needed.
-        let useful = useful_tiles(&nodes, &waiting, model.most_leaves()).min(u32::MAX as usize / TILE - 1);
+        let useful =
+            useful_tiles(&nodes, &waiting, model.most_leaves()).min(u32::MAX as usize / TILE - 1);
         let last = waiting
             .iter()
             .map(|waiting| waiting.first + waiting.limit)
@@ -449,24 +450,18 @@ impl<'a, F: Forward> Generator<'a, F> {
             layout.row(leaf.first + leaf.fed(), slot + leaf.fed());
             tokens.push(leaf.next);
             let job = &self.jobs[leaf.job];
-            draws.push(Draw::new(
-                job.generation.sampling,
-                job.sample,
-                leaf.fed(),
-            ));
+            draws.push(Draw::new(job.generation.sampling, job.sample, leaf.fed()));
         }
-        let chosen = self.model.step(&self.cache, &tokens, layout.rows(), &draws)?;
+        let chosen = self
+            .model
+            .step(&self.cache, &tokens, layout.rows(), &draws)?;
         let rows = tokens.len();
         self.take_tokens(chosen, sink)?;
         Ok(rows)
     }
 
     /// Adds the chosen tokens, and sends off what has ended.
-    fn take_tokens(
-        &mut self,
-        chosen: Vec<Chosen>,
-        sink: &mut dyn Sink,
-    ) -> Result<(), ModelError> {
+    fn take_tokens(&mut self, chosen: Vec<Chosen>, sink: &mut dyn Sink) -> Result<(), ModelError> {
         let (encoder, jobs) = (self.encoder, self.jobs);
         let tokenizer = encoder.tokenizer();
         let mut kept = Vec::with_capacity(self.leaves.len());

@@ -492,6 +492,7 @@ __device__ __forceinline__ void attention(const Arguments<T>& arguments) {
                                             kv_heads, capacity, scale});                                             \
     }
 #define FOR_EVERY_SIZE(name, T)                                     \
+    ATTENTION(name, T, 32, 64, 2) ATTENTION(name, T, 32, 16, 8)     \
     ATTENTION(name, T, 64, 64, 2) ATTENTION(name, T, 64, 16, 8)     \
     ATTENTION(name, T, 80, 64, 2) ATTENTION(name, T, 80, 16, 8)     \
     ATTENTION(name, T, 96, 64, 2) ATTENTION(name, T, 96, 16, 8)     \

@@ -83,7 +83,7 @@ fn step(step: &str) -> String {
         "product" => product(&card).unwrap(),
         "products" => {
             let error = (0..9).find_map(|_| product(&card).err()).unwrap();
-            format!("{:?} {}", classify(&error), card.explain(&error))
+            format!("{:?} {}", classify(&error), explain(&error))
         }
         "full" => {
             let mut held = Vec::new();
@@ -93,7 +93,7 @@ fn step(step: &str) -> String {
                     Err(error) => break error.context("the cache"),
                 }
             };
-            format!("{:?} {}", classify(&error), card.explain(&error))
+            format!("{:?} {}", classify(&error), explain(&error))
         }
         other => panic!("{other}"),
     }
