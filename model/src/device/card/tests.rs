@@ -95,6 +95,7 @@ fn step(step: &str) -> String {
             };
             format!("{:?} {}", classify(&error), card.explain(&error))
         }
+        "outside" => outside(&card).join(" "),
         other => panic!("{other}"),
     }
 }
@@ -143,6 +144,36 @@ fn product(card: &Card) -> candle_core::Result<String> {
     Ok(report.join(" "))
 }
 
+/// What a program must not do with memory: the driver's answers, in order.
+fn outside(card: &Card) -> Vec<String> {
+    let stream = card.device.cuda_stream();
+    let queue = stream.cu_stream();
+    let bytes = [0u8; 65];
+    let mut read = [0u8; 64];
+    // SAFETY: the software card refuses what is wrong here, and only that card is asked.
+    let answers = unsafe {
+        let held = result::malloc_async(queue, 64).unwrap();
+        let freed = result::malloc_async(queue, 64).unwrap();
+        vec![
+            result::memcpy_htod_async(held, &bytes[..64], queue),
+            result::memcpy_htod_async(held, &bytes, queue),
+            result::memcpy_htod_async(held + 1, &bytes[..64], queue),
+            result::memcpy_dtoh_async(&mut read, held + 64, queue),
+            result::memset_d8_async(held, 0, 65, queue),
+            result::free_async(freed, queue),
+            result::free_async(freed, queue),
+            result::memcpy_dtod_async(held, freed, 64, queue),
+            result::free_async(held + 8, queue),
+            result::free_async(held, queue),
+        ]
+    };
+    let told = |answer: Result<(), DriverError>| match answer {
+        Ok(()) => "done".to_owned(),
+        Err(DriverError(code)) => format!("{code:?}"),
+    };
+    answers.into_iter().map(told).collect()
+}
+
 #[test]
 fn opens_and_computes() {
     if available().is_some() {
@@ -159,6 +190,55 @@ fn memory_is_counted() {
             child("memory", &[("SOFTWARE_CARD_MEMORY", "1073741824")]),
             expected
         );
+    }
+}
+
+/// The software card refuses copies outside of an allocation, use after free and double frees.
+#[test]
+fn the_software_card_watches_its_memory() {
+    if software_card() {
+        let (done, refused) = ("done", "CUDA_ERROR_INVALID_VALUE");
+        let expected = [
+            done, refused, refused, refused, refused, done, refused, refused, refused, done,
+        ];
+        assert_eq!(child("outside", &[]), expected.join(" "));
+    }
+}
+
+/// A machine with a part of what is needed.
+#[test]
+fn tells_which_library_is_missing() {
+    if !software_card() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let only_here = [
+        ("LD_LIBRARY_PATH", path),
+        ("CUDA_HOME", path),
+        ("CUDA_PATH", path),
+    ];
+    let cases = [
+        ("", "no NVIDIA driver on this machine (libcuda.so.1: "),
+        (
+            "libcuda.so.1",
+            "libcublas.so.13 of CUDA does not load (libcublas.so.13: ",
+        ),
+        (
+            "libcublas.so.13",
+            "libcurand.so.10 of CUDA does not load (libcurand.so.10: ",
+        ),
+        ("libcurand.so.10", "opened Software card"),
+    ];
+    let card = env::split_paths(&env::var_os("LD_LIBRARY_PATH").unwrap())
+        .find(|folder| folder.join("libcuda.so.1").exists())
+        .unwrap();
+    for (more, expected) in cases {
+        if !more.is_empty() {
+            std::os::unix::fs::symlink(card.join(more), folder.path().join(more)).unwrap();
+        }
+        let told = child("open", &only_here);
+        assert!(told.starts_with(expected), "with {more}: {told}");
     }
 }
 
@@ -220,19 +300,6 @@ fn tells_what_is_wrong_with_the_card() {
             "{told}"
         );
     }
-}
-
-/// Without a driver, whatever this machine has.
-#[test]
-fn a_machine_without_a_driver() {
-    let told = CardError::from(LibraryError::NoDriver {
-        reason: "libcuda.so.1: not there".to_owned(),
-    })
-    .to_string();
-    assert!(
-        told.starts_with("no NVIDIA driver on this machine (libcuda.so.1: not there)\nhint: "),
-        "{told}"
-    );
 }
 
 /// However candle has wrapped the driver's error.
