@@ -1,6 +1,6 @@
 //! The local engine: encodes requests, lays them into a token tree, runs it batch by batch.
 
-use std::{ops::Range, path::PathBuf};
+use std::path::PathBuf;
 
 use candle_core::DType;
 
@@ -8,16 +8,17 @@ use crate::{
     Answer, BosPolicy, Checkpoint, Encoded, Encoder, Estimate, Identity, LanguageModel, ModelError,
     Request, Sink, Source,
     encoding::Unanswerable,
+    forward::{Forward, Prediction},
     generate::{self, Generator, Job, Prompts, Room},
     llama::{Llama, activation_bytes},
     memory,
     tree::{Sequence, Target, TokenTree, Walk},
 };
+#[cfg(any(feature = "cuda", test))]
+use crate::device::DeviceLlama;
 
 /// Most rows of a batch, however much memory there is: answers become durable batch by batch.
 const MOST_ROWS: u64 = 8192;
-/// Most prompt tokens computed at once where text is generated: the memory is better used for keys and values.
-const MOST_PROMPT_ROWS: usize = 2048;
 /// Fewest rows of a batch: fewer make the matrix products slow.
 const FEWEST_ROWS: u64 = 512;
 
@@ -87,14 +88,33 @@ pub struct LoadOptions {
 pub struct Local {
     identity: Identity,
     encoder: Encoder,
-    llama: Llama,
+    backend: Backend,
     batch_rows: usize,
-    /// Weights and what all threads need at any time, in bytes.
-    fixed_bytes: u64,
     /// Bytes allowed in all.
     allowed_bytes: u64,
     /// Tokens that end a text.
     ends: Vec<u32>,
+}
+
+/// What computes.
+enum Backend {
+    Host(Llama),
+    #[cfg(any(feature = "cuda", test))]
+    Device(Box<DeviceLlama>),
+}
+
+/// `$body` with `$model` bound to what computes: both kinds are a [`Forward`].
+macro_rules! with_model {
+    ($backend:expr, $model:ident => $body:expr) => {
+        match $backend {
+            Backend::Host($model) => $body,
+            #[cfg(any(feature = "cuda", test))]
+            Backend::Device($model) => {
+                let $model: &DeviceLlama = $model;
+                $body
+            }
+        }
+    };
 }
 
 impl Local {
@@ -104,11 +124,36 @@ impl Local {
     /// [`ModelError::Checkpoint`] when it is missing, malformed, no LLaMA or too large for the
     /// memory allowed; [`ModelError::Device`] for a device this build does not have.
     pub fn open(source: &Source, options: &LoadOptions) -> Result<Self, ModelError> {
-        if let DeviceChoice::Cuda(index) = options.device {
-            return Err(ModelError::Device(format!(
-                "this build cannot use `cuda:{index}`"
-            )));
-        }
+        Self::open_with(source, options, |checkpoint| match options.device {
+            DeviceChoice::Cpu => load_host(checkpoint, options),
+            DeviceChoice::Cuda(index) => load_card(checkpoint, options, index),
+            DeviceChoice::Auto => match first_card() {
+                Some(index) => load_card(checkpoint, options, index),
+                None => load_host(checkpoint, options),
+            },
+        })
+    }
+
+    /// [`Local::open`] with the card's pass on the CPU, through the twins of its kernels: for tests.
+    #[cfg(test)]
+    pub(crate) fn open_twin(
+        source: &Source,
+        options: &LoadOptions,
+        passes: crate::device::Passes,
+        free: u64,
+    ) -> Result<Self, ModelError> {
+        let device = candle_core::Device::Cpu;
+        Self::open_with(source, options, |checkpoint| {
+            load_on(checkpoint, options, &device, "twin", passes, || Ok(free))
+        })
+    }
+
+    /// Opens a checkpoint and loads it by `load`.
+    fn open_with(
+        source: &Source,
+        options: &LoadOptions,
+        load: impl FnOnce(&Checkpoint) -> Result<Loaded, ModelError>,
+    ) -> Result<Self, ModelError> {
         let mut checkpoint = Checkpoint::open(source)?;
         if let Some(path) = &options.tokenizer {
             checkpoint = checkpoint.with_tokenizer(path)?;
@@ -137,30 +182,7 @@ impl Local {
             context_length,
             config.vocabulary,
         )?;
-        let dtype = options.dtype.tensor_type();
-        let weight_bytes = config.parameters() * dtype.size_in_bytes() as u64;
-        let threads = rayon::current_num_threads();
-        let fixed = weight_bytes + Llama::scratch_bytes(config, threads);
-        let allowed = options
-            .memory_bytes
-            .unwrap_or_else(|| fixed + memory::available().saturating_sub(fixed) / 2);
-        let per_row = activation_bytes(config);
-        if fixed + FEWEST_ROWS.min(context_length as u64) * per_row > allowed {
-            return Err(ModelError::Checkpoint {
-                path: checkpoint.source().into(),
-                problem: format!(
-                    "needs {} for its weights in {} and a small batch, {} is allowed",
-                    memory::display(fixed + FEWEST_ROWS * per_row),
-                    options.dtype.name(),
-                    memory::display(allowed),
-                ),
-                hint: "use `--dtype bf16`, or a higher `--memory`".to_owned(),
-            });
-        }
-        let batch_rows = match options.batch_rows {
-            Some(rows) => rows.max(1),
-            None => ((allowed - fixed) / per_row).min(MOST_ROWS) as usize,
-        };
+        let loaded = load(&checkpoint)?;
         let (prefix_id, prefix_text) = encoder.prefix_token();
         let identity = Identity {
             name: checkpoint.name().to_owned(),
@@ -170,20 +192,18 @@ impl Local {
             tokenizer_sha256: checkpoint.tokenizer_sha256().to_owned(),
             parameters: config.parameters(),
             dtype: options.dtype.name().to_owned(),
-            device: "cpu".to_owned(),
+            device: loaded.device,
             context_length,
             adds_bos: encoder.adds_bos(),
             prefix_token: (prefix_id, prefix_text.to_owned()),
         };
         let ends = encoder.tokenizer().ends(config);
-        let llama = Llama::load(&checkpoint, dtype)?;
         Ok(Self {
             identity,
             encoder,
-            llama,
-            batch_rows,
-            fixed_bytes: fixed,
-            allowed_bytes: allowed,
+            backend: loaded.backend,
+            batch_rows: loaded.batch_rows,
+            allowed_bytes: loaded.allowed_bytes,
             ends,
         })
     }
@@ -191,12 +211,18 @@ impl Local {
     /// Allows keys and values of generated text so many bytes only; for tests of how sequences are let in.
     #[doc(hidden)]
     pub fn limit_cache(&mut self, bytes: u64) {
-        self.allowed_bytes = self.memory_bytes(self.batch_rows.min(MOST_PROMPT_ROWS)) + bytes;
+        self.allowed_bytes = self.memory_bytes(self.prompt_rows()) + bytes;
+    }
+
+    /// Most prompt tokens computed at once where text is generated.
+    fn prompt_rows(&self) -> usize {
+        let most = with_model!(&self.backend, model => model.most_prompt_rows());
+        self.batch_rows.min(most)
     }
 
     /// What generating may take: the memory that weights and a batch of prompt tokens leave.
     fn room(&self) -> Room {
-        let batch_rows = self.batch_rows.min(MOST_PROMPT_ROWS);
+        let batch_rows = self.prompt_rows();
         Room {
             cache_bytes: self
                 .allowed_bytes
@@ -208,7 +234,7 @@ impl Local {
 
     /// Bytes of weights and one batch of `rows`.
     fn memory_bytes(&self, rows: usize) -> u64 {
-        self.fixed_bytes + rows as u64 * activation_bytes(self.llama.config())
+        with_model!(&self.backend, model => model.memory_bytes(rows))
     }
 
     /// The encoder: how this model sees a request.
@@ -225,13 +251,22 @@ impl Local {
         let Some((last, _)) = tokens.split_last() else {
             return Ok(Vec::new());
         };
+        let llama = match &self.backend {
+            Backend::Host(llama) => llama,
+            #[cfg(any(feature = "cuda", test))]
+            Backend::Device(_) => {
+                return Err(ModelError::Device(
+                    "whole rows of logits are read on the CPU only".to_owned(),
+                ));
+            }
+        };
         let sequence = Sequence {
             context: tokens,
             continuation: std::slice::from_ref(last),
         };
         let tree = TokenTree::new(&[(0, sequence)]);
         let rows: Vec<u32> = (0..tokens.len() as u32).collect();
-        self.llama.logits(&tree, &rows, |_, logits, summary| {
+        llama.logits(&tree, &rows, |_, logits, summary| {
             logits.iter().map(|logit| logit - summary.log_sum).collect()
         })
     }
@@ -243,16 +278,44 @@ impl Local {
             sink.answer(scored.indices[index], Answer::Unanswered { reason })
                 .map_err(ModelError::Sink)?;
         }
-        for batch in walk.batches(self.batch_rows) {
-            let batch = self.answer_batch(&sequences, &walk, batch)?;
-            for (index, predictions) in batch.answers {
-                let answer = log_likelihood(&sequences.encoded[index], &predictions);
+        with_model!(&self.backend, model => self.score_on(model, scored, &sequences, &walk, sink))
+    }
+
+    /// Scores batch by batch. The next batch is laid out and begun before the last one's answers are handed on, so
+    /// that a card does not wait for the host.
+    fn score_on<F: Forward>(
+        &self,
+        model: &F,
+        scored: &Scored,
+        sequences: &Sequences,
+        walk: &Walk,
+        sink: &mut dyn Sink,
+    ) -> Result<(), ModelError> {
+        let mut hand_on = |running: F::Running, tree: TokenTree| {
+            let predictions = model.finish(running)?;
+            for (index, predictions) in by_sequence(&tree, &predictions) {
+                let answer = log_likelihood(&sequences.encoded[index], predictions);
                 let request = scored.indices[sequences.requests[index]];
                 sink.answer(request, answer).map_err(ModelError::Sink)?;
             }
-            sink.computed(batch.rows).map_err(ModelError::Sink)?;
+            sink.computed(tree.rows()).map_err(ModelError::Sink)
+        };
+        let mut before = None;
+        for batch in walk.batches(self.batch_rows) {
+            let members: Vec<(u32, Sequence<'_>)> = walk.order[batch]
+                .iter()
+                .map(|&index| (index as u32, sequences.get(index)))
+                .collect();
+            let tree = TokenTree::new(&members);
+            let running = model.begin(&tree)?;
+            if let Some((running, tree)) = before.replace((running, tree)) {
+                hand_on(running, tree)?;
+            }
         }
-        Ok(())
+        match before {
+            Some((running, tree)) => hand_on(running, tree),
+            None => Ok(()),
+        }
     }
 
     fn generate(&self, jobs: &[Job], sink: &mut dyn Sink) -> Result<(), ModelError> {
@@ -262,103 +325,121 @@ impl Local {
             sink.answer(jobs[job].request, Answer::Unanswered { reason })
                 .map_err(ModelError::Sink)?;
         }
-        let (generator, waiting) = Generator::new(
-            &self.llama,
-            &self.encoder,
-            self.ends.clone(),
-            jobs,
-            &prompts,
-            self.room(),
-        );
-        generator.run(waiting, sink)
-    }
-
-    /// Answers the sequences `batch` of `walk`, in the order of their indices.
-    fn answer_batch(
-        &self,
-        sequences: &Sequences,
-        walk: &Walk,
-        batch: Range<usize>,
-    ) -> Result<BatchAnswers, ModelError> {
-        let order = &walk.order[batch];
-        let members: Vec<(u32, Sequence<'_>)> = order
-            .iter()
-            .map(|&index| (index as u32, sequences.get(index)))
-            .collect();
-        let tree = TokenTree::new(&members);
-        let mut wanted: Vec<u32> = tree.targets.iter().map(|target| target.row).collect();
-        wanted.sort_unstable();
-        wanted.dedup();
-        // The targets of each wanted row, side by side.
-        let mut by_row: Vec<usize> = (0..tree.targets.len()).collect();
-        by_row.sort_by_key(|&at| tree.targets[at].row);
-        let starts: Vec<usize> = wanted
-            .iter()
-            .map(|row| by_row.partition_point(|&at| tree.targets[at].row < *row))
-            .collect();
-        let read = self.llama.logits(&tree, &wanted, |row, logits, summary| {
-            let end = starts.get(row + 1).copied().unwrap_or(by_row.len());
-            by_row[starts[row]..end]
-                .iter()
-                .map(|&at| {
-                    let token = tree.targets[at].token;
-                    let log_prob = logits
-                        .get(token as usize)
-                        .map_or(f32::NAN, |logit| logit - summary.log_sum);
-                    (
-                        at,
-                        Prediction {
-                            log_prob,
-                            best: summary.best == token,
-                            margin: summary.margin,
-                        },
-                    )
-                })
-                .collect::<Vec<_>>()
-        })?;
-        let mut predictions = vec![
-            Prediction {
-                log_prob: f32::NAN,
-                best: false,
-                margin: 0.0
-            };
-            tree.targets.len()
-        ];
-        for (at, prediction) in read.into_iter().flatten() {
-            predictions[at] = prediction;
-        }
-        let mut answers: Vec<(usize, Vec<Prediction>)> = Vec::with_capacity(members.len());
-        let mut at = 0;
-        for targets in tree
-            .targets
-            .chunk_by(|a: &Target, b: &Target| a.sequence == b.sequence)
-        {
-            answers.push((
-                targets[0].sequence as usize,
-                predictions[at..at + targets.len()].to_vec(),
-            ));
-            at += targets.len();
-        }
-        answers.sort_by_key(|(index, _)| *index);
-        Ok(BatchAnswers {
-            answers,
-            rows: tree.rows(),
+        let ends = self.ends.clone();
+        with_model!(&self.backend, model => {
+            let (generator, waiting) =
+                Generator::new(model, &self.encoder, ends, jobs, &prompts, self.room())?;
+            generator.run(waiting, sink)
         })
     }
 }
 
-/// What the model says of one target token.
-#[derive(Clone, Copy)]
-struct Prediction {
-    log_prob: f32,
-    best: bool,
-    margin: f32,
+/// A model, and what it was given.
+struct Loaded {
+    backend: Backend,
+    /// As in [`Identity::device`].
+    device: String,
+    batch_rows: usize,
+    /// Bytes allowed in all.
+    allowed_bytes: u64,
 }
 
-/// One batch's answers by sequence, and the rows it took.
-struct BatchAnswers {
-    answers: Vec<(usize, Vec<Prediction>)>,
-    rows: usize,
+/// Loads a checkpoint into main memory.
+fn load_host(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Loaded, ModelError> {
+    let config = checkpoint.config();
+    let dtype = options.dtype.tensor_type();
+    let fixed = Llama::fixed(config, dtype);
+    let allowed = options
+        .memory_bytes
+        .unwrap_or_else(|| fixed + memory::available().saturating_sub(fixed) / 2);
+    let per_row = activation_bytes(config);
+    let fewest = fixed + FEWEST_ROWS.min(config.context_length as u64) * per_row;
+    if fewest > allowed {
+        return Err(too_large(checkpoint, options, fewest, allowed));
+    }
+    let batch_rows = match options.batch_rows {
+        Some(rows) => rows.max(1),
+        None => ((allowed - fixed) / per_row).min(MOST_ROWS) as usize,
+    };
+    Ok(Loaded {
+        backend: Backend::Host(Llama::load(checkpoint, dtype)?),
+        device: "cpu".to_owned(),
+        batch_rows,
+        allowed_bytes: allowed,
+    })
+}
+
+fn too_large(
+    checkpoint: &Checkpoint,
+    options: &LoadOptions,
+    needed: u64,
+    allowed: u64,
+) -> ModelError {
+    ModelError::Checkpoint {
+        path: checkpoint.source().into(),
+        problem: format!(
+            "needs {} for its weights in {} and a small batch, {} is allowed",
+            memory::display(needed),
+            options.dtype.name(),
+            memory::display(allowed),
+        ),
+        hint: "use `--dtype bf16`, or a higher `--memory`".to_owned(),
+    }
+}
+
+/// Loads a checkpoint to a device that computes whole batches.
+#[cfg(any(feature = "cuda", test))]
+fn load_on(
+    checkpoint: &Checkpoint,
+    options: &LoadOptions,
+    device: &candle_core::Device,
+    name: &str,
+    passes: crate::device::Passes,
+    free: impl Fn() -> Result<u64, ModelError>,
+) -> Result<Loaded, ModelError> {
+    let limits = crate::device::Limits {
+        dtype: options.dtype.tensor_type(),
+        passes,
+        batch_rows: options.batch_rows,
+        memory_bytes: options.memory_bytes,
+    };
+    let (model, allowed_bytes) = crate::device::load(checkpoint, device, limits, free)?;
+    Ok(Loaded {
+        device: name.to_owned(),
+        batch_rows: model.batch_rows(),
+        backend: Backend::Device(Box::new(model)),
+        allowed_bytes,
+    })
+}
+
+/// The card that [`DeviceChoice::Auto`] takes, if this build and machine have one.
+fn first_card() -> Option<usize> {
+    None
+}
+
+fn load_card(_: &Checkpoint, _: &LoadOptions, index: usize) -> Result<Loaded, ModelError> {
+    Err(ModelError::Device(format!(
+        "this build cannot use `cuda:{index}`"
+    )))
+}
+
+/// The predictions of each sequence, by index. A tree lists the targets of a sequence side by side.
+fn by_sequence<'a>(
+    tree: &TokenTree,
+    predictions: &'a [Prediction],
+) -> Vec<(usize, &'a [Prediction])> {
+    let mut at = 0;
+    let mut sequences: Vec<(usize, &[Prediction])> = tree
+        .targets
+        .chunk_by(|a: &Target, b: &Target| a.sequence == b.sequence)
+        .map(|targets| {
+            let first = at;
+            at += targets.len();
+            (targets[0].sequence as usize, &predictions[first..at])
+        })
+        .collect();
+    sequences.sort_by_key(|(index, _)| *index);
+    sequences
 }
 
 /// The requests that can be answered.
@@ -450,7 +531,9 @@ impl LanguageModel for Local {
             memory_bytes = self.memory_bytes(self.batch_rows);
         }
         if !jobs.is_empty() {
-            let cache = generate::useful_bytes(&self.llama, &jobs, &prompts, room.context_length);
+            let cache = with_model!(&self.backend, model => {
+                generate::useful_bytes(model, &jobs, &prompts, room.context_length)
+            });
             let generating = self.memory_bytes(room.batch_rows) + cache.min(room.cache_bytes);
             memory_bytes = memory_bytes.max(generating);
         }

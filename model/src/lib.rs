@@ -6,9 +6,11 @@
 mod checkpoint;
 mod classifier;
 mod completion;
+#[cfg(any(feature = "cuda", test))]
 mod device;
 mod encoding;
 mod engine;
+mod forward;
 mod generate;
 mod lanes;
 mod language_model;

@@ -13,31 +13,57 @@ use crate::{Sampling, llama::RowSummary};
 /// Candidates that are sorted first; three times as many more, again and again, where they are not enough.
 const FIRST_CANDIDATES: usize = 64;
 
-/// The token that follows a row of logits, `[vocabulary]`: the `position`-th (from 0) of completion `sample`.
-pub(crate) fn choose(
-    sampling: Sampling,
-    sample: u32,
-    position: usize,
-    logits: &[f32],
-    summary: RowSummary,
-) -> u32 {
-    match sampling {
-        Sampling::Greedy => summary.best,
-        Sampling::Random {
-            temperature,
-            top_p,
-            top_k,
-            seed,
-        } => {
-            let largest = logits.get(summary.best as usize).copied().unwrap_or(0.0);
-            // Colder than this, one token has all the weight.
-            if temperature.is_nan() || temperature < 1e-6 {
-                return summary.best;
-            }
-            let draw = uniform(seed, sample, position);
-            draw_token(logits, largest, temperature, top_p, top_k, draw).unwrap_or(summary.best)
+/// How one token is chosen: what is left of [`Sampling`] when the chance is drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Draw {
+    /// Uniform in [0, 1).
+    pub(crate) draw: f64,
+    /// 0 for the most likely token.
+    pub(crate) temperature: f32,
+    pub(crate) top_p: f32,
+    /// 0 for all.
+    pub(crate) top_k: usize,
+}
+
+impl Draw {
+    /// The draw for the `position`-th token (from 0) of completion `sample`.
+    pub(crate) fn new(sampling: Sampling, sample: u32, position: usize) -> Self {
+        match sampling {
+            Sampling::Greedy => Self {
+                draw: 0.0,
+                temperature: 0.0,
+                top_p: 1.0,
+                top_k: 0,
+            },
+            Sampling::Random {
+                temperature,
+                top_p,
+                top_k,
+                seed,
+            } => Self {
+                draw: uniform(seed, sample, position),
+                temperature,
+                top_p,
+                top_k,
+            },
         }
     }
+}
+
+/// The token that follows a row of logits, `[vocabulary]`.
+pub(crate) fn pick(draw: Draw, logits: &[f32], summary: RowSummary) -> u32 {
+    let Draw {
+        draw,
+        temperature,
+        top_p,
+        top_k,
+    } = draw;
+    // Colder than this, one token has all the weight.
+    if temperature.is_nan() || temperature < 1e-6 {
+        return summary.best;
+    }
+    let largest = logits.get(summary.best as usize).copied().unwrap_or(0.0);
+    draw_token(logits, largest, temperature, top_p, top_k, draw).unwrap_or(summary.best)
 }
 
 /// A number in [0, 1) with 53 random bits.
@@ -277,7 +303,8 @@ mod tests {
                 seed: 5,
             };
             for position in 0..50 {
-                assert_eq!(choose(sampling, 0, position, &logits, summary), 1);
+                let draw = Draw::new(sampling, 0, position);
+                assert_eq!(pick(draw, &logits, summary), 1);
             }
         }
     }

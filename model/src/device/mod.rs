@@ -1,6 +1,41 @@
-//! LLaMA on NVIDIA cards.
+//! The forward pass on a card, or on anything that computes whole batches, one operation after the other.
+//!
+//! Every operation is a kernel with a twin in plain code ([`operation`]), so that the same pass also runs on the CPU:
+//! slowly, but there to test everything but the kernels themselves. Buffers are allocated once ([`workspace`]) and
+//! written in place.
 
+mod attention;
 #[cfg(feature = "cuda")]
 mod card;
+mod forward;
+#[cfg(feature = "cuda")]
+mod launch;
 #[cfg(feature = "cuda")]
 mod library;
+mod load;
+mod logits;
+mod operation;
+mod operations;
+mod product;
+mod readback;
+#[cfg(feature = "cuda")]
+mod staging;
+mod table;
+#[cfg(test)]
+mod tests;
+mod weights;
+mod workspace;
+
+pub(crate) use forward::DeviceLlama;
+pub(crate) use load::{Limits, load};
+pub(crate) use workspace::Passes;
+
+use crate::ModelError;
+
+/// Tensor operations give the tensor library's errors; what the engine sees gives these.
+type ModelResult<T> = Result<T, ModelError>;
+
+/// A tensor library's error as a model error.
+fn device_error(error: candle_core::Error) -> ModelError {
+    ModelError::Device(error.to_string())
+}

@@ -16,13 +16,13 @@ use crate::{
     Answer, Completion, Encoded, Encoder, Finish, Generation, ModelError, Sink,
     completion::Growing,
     encoding::Unanswerable,
+    forward::{Chosen, Forward},
     llama::{
-        Batch, Heads, Llama, NodeKeys, Rotary, RowSummary,
-        cache::{Cache, TILE, tiles},
-        heads,
+        NodeKeys,
+        cache::{TILE, Tiles, tiles},
     },
     memory,
-    sampling::choose,
+    sampling::Draw,
     tree::{Sequence, Walk},
 };
 
@@ -30,8 +30,6 @@ use layout::Layout;
 use trie::{Node, trie, useful_tiles};
 pub(crate) use trie::{Waiting, useful_bytes};
 
-/// Most leaves of a step: more make a product no faster, and each holds memory.
-const MOST_LEAVES: usize = 256;
 /// Leaves are let in when at least this part of the places (one in so many) is free: short passes over few
 /// prompt tokens are slow.
 const FREE_PART: usize = 4;
@@ -168,57 +166,57 @@ impl Leaf {
 }
 
 /// Generates all completions of one call.
-pub(crate) struct Generator<'a> {
-    llama: &'a Llama,
+pub(crate) struct Generator<'a, F: Forward> {
+    model: &'a F,
     encoder: &'a Encoder,
     jobs: &'a [Job],
     prompts: &'a Prompts,
     room: Room,
     ends: Vec<u32>,
-    heads: Heads,
-    rotary: Arc<Rotary>,
     nodes: Vec<Node>,
-    cache: Cache,
+    cache: F::Cache,
+    free: Tiles,
     leaves: Vec<Leaf>,
 }
 
-impl<'a> Generator<'a> {
+impl<'a, F: Forward> Generator<'a, F> {
     /// Lays out the prompts' trie. Gives the sequences in its order, last first, to be let in.
+    ///
+    /// # Errors
+    /// When there is no memory for keys and values.
     pub(crate) fn new(
-        llama: &'a Llama,
+        model: &'a F,
         encoder: &'a Encoder,
         ends: Vec<u32>,
         jobs: &'a [Job],
         prompts: &'a Prompts,
         room: Room,
-    ) -> (Self, Vec<Waiting>) {
-        let config = llama.config();
-        let heads = heads(config);
+    ) -> Result<(Self, Vec<Waiting>), ModelError> {
         let (nodes, mut waiting) = trie(jobs, prompts, room.context_length);
-        let tile_bytes = Cache::tile_bytes(heads, config.layers).max(1);
+        let tile_bytes = model.tile_bytes().max(1);
         let affordable = usize::try_from(room.cache_bytes / tile_bytes).unwrap_or(usize::MAX);
         // More than all of it at once, or than fits into the index, is never needed.
-        let useful = useful_tiles(&nodes, &waiting).min(u32::MAX as usize / TILE - 1);
+        let useful = useful_tiles(&nodes, &waiting, model.most_leaves()).min(u32::MAX as usize / TILE - 1);
         let last = waiting
             .iter()
             .map(|waiting| waiting.first + waiting.limit)
             .max()
             .unwrap_or_default();
         waiting.reverse();
+        let tiles = affordable.min(useful);
         let generator = Self {
-            llama,
+            model,
             encoder,
             jobs,
             prompts,
             room,
             ends,
-            heads,
-            rotary: llama.rotary(last + 1),
             nodes,
-            cache: Cache::new(heads, config.layers, affordable.min(useful)),
+            cache: model.cache(tiles, last + 1)?,
+            free: Tiles::new(tiles),
             leaves: Vec::new(),
         };
-        (generator, waiting)
+        Ok((generator, waiting))
     }
 
     /// Generates everything that waits.
@@ -231,7 +229,7 @@ impl<'a> Generator<'a> {
         sink: &mut dyn Sink,
     ) -> Result<(), ModelError> {
         while !(waiting.is_empty() && self.leaves.is_empty()) {
-            if self.leaves.len() * FREE_PART <= MOST_LEAVES * (FREE_PART - 1) {
+            if self.leaves.len() * FREE_PART <= self.model.most_leaves() * (FREE_PART - 1) {
                 self.let_in(&mut waiting, sink)?;
             }
             if self.leaves.is_empty() {
@@ -251,7 +249,7 @@ impl<'a> Generator<'a> {
     ) -> Result<(), ModelError> {
         let mut new_nodes = Vec::new();
         while let Some(next) = waiting.last()
-            && self.leaves.len() < MOST_LEAVES
+            && self.leaves.len() < self.model.most_leaves()
         {
             let path = self.path(next.node);
             let missing: Vec<usize> = path
@@ -295,10 +293,9 @@ impl<'a> Generator<'a> {
     }
 
     fn too_large(&self, waiting: &Waiting) -> String {
-        let config = self.llama.config();
         let nodes = self.path(waiting.node);
         let tiles: usize = nodes.iter().map(|&node| self.nodes[node].tiles()).sum();
-        let bytes = (tiles + waiting.tiles()) as u64 * Cache::tile_bytes(self.heads, config.layers);
+        let bytes = (tiles + waiting.tiles()) as u64 * self.model.tile_bytes();
         format!(
             "its keys and values need {}, and {} are allowed; raise `--memory`",
             memory::display(bytes),
@@ -317,14 +314,14 @@ impl<'a> Generator<'a> {
     /// Reserves tiles for `missing` nodes and for a leaf: all or nothing. Gives the leaf's first.
     fn reserve(&mut self, missing: &[usize], leaf: usize) -> Option<usize> {
         for (done, &node) in missing.iter().enumerate() {
-            let tile = self.cache.take(self.nodes[node].tiles());
+            let tile = self.free.take(self.nodes[node].tiles());
             if tile.is_none() {
                 missing[..done].iter().for_each(|&node| self.release(node));
                 return None;
             }
             self.nodes[node].tile = tile;
         }
-        let tile = self.cache.take(leaf);
+        let tile = self.free.take(leaf);
         if tile.is_none() {
             missing.iter().for_each(|&node| self.release(node));
         }
@@ -334,7 +331,7 @@ impl<'a> Generator<'a> {
     fn release(&mut self, node: usize) {
         let node = &mut self.nodes[node];
         if let Some(tile) = node.tile.take() {
-            self.cache.give_back(tile, node.tiles());
+            self.free.give_back(tile, node.tiles());
         }
     }
 
@@ -411,12 +408,11 @@ impl<'a> Generator<'a> {
             });
             let slot = held.tile.unwrap_or_default() * TILE + held.position % TILE;
             for at in range.clone() {
-                layout.positions.push((held.position + at) as u32);
-                layout.slots.push((slot + at) as u32);
+                layout.row(held.position + at, slot + at);
             }
             tokens.extend_from_slice(&held.tokens[range.clone()]);
         }
-        self.run_batch(&tokens, layout, &[], |_, _, _| ()).map(drop)
+        self.model.fill(&self.cache, &tokens, layout.rows())
     }
 
     /// The keys of a prompt node as a pass sees them that computes `own` of them.
@@ -433,27 +429,10 @@ impl<'a> Generator<'a> {
         }
     }
 
-    fn run_batch<T: Send>(
-        &self,
-        tokens: &[u32],
-        layout: Layout,
-        wanted: &[u32],
-        read: impl Fn(usize, &[f32], RowSummary) -> T + Sync,
-    ) -> Result<Vec<T>, ModelError> {
-        let batch = Batch {
-            tokens,
-            plan: layout.plan(),
-            rotary: Arc::clone(&self.rotary),
-            wanted,
-            chunk_rows: Batch::chunk_rows(tokens.len()),
-            cache: Some(&self.cache),
-        };
-        self.llama.run(&batch, read)
-    }
-
     /// Feeds one token of every leaf, and chooses the next. Gives the number of rows.
     fn step(&mut self, sink: &mut dyn Sink) -> Result<usize, ModelError> {
         let mut tokens = Vec::with_capacity(self.leaves.len());
+        let mut draws = Vec::with_capacity(self.leaves.len());
         let mut layout = Layout::default();
         for (row, leaf) in self.leaves.iter().enumerate() {
             let path = self.path(leaf.node);
@@ -467,21 +446,16 @@ impl<'a> Generator<'a> {
                 first_tile: leaf.tile as u32,
                 first_value: slot as u32,
             });
-            layout.positions.push((leaf.first + leaf.fed()) as u32);
-            layout.slots.push((slot + leaf.fed()) as u32);
+            layout.row(leaf.first + leaf.fed(), slot + leaf.fed());
             tokens.push(leaf.next);
+            let job = &self.jobs[leaf.job];
+            draws.push(Draw::new(
+                job.generation.sampling,
+                job.sample,
+                leaf.fed(),
+            ));
         }
-        let wanted: Vec<u32> = (0..tokens.len() as u32).collect();
-        let leaves = &self.leaves;
-        let chosen = self.run_batch(&tokens, layout, &wanted, |row, logits, summary| {
-            let leaf = leaves.get(row)?;
-            let job = self.jobs.get(leaf.job)?;
-            summary.log_sum.is_finite().then(|| {
-                let sampling = job.generation.sampling;
-                let token = choose(sampling, job.sample, leaf.fed(), logits, summary);
-                (token, summary.margin)
-            })
-        })?;
+        let chosen = self.model.step(&self.cache, &tokens, layout.rows(), &draws)?;
         let rows = tokens.len();
         self.take_tokens(chosen, sink)?;
         Ok(rows)
@@ -490,7 +464,7 @@ impl<'a> Generator<'a> {
     /// Adds the chosen tokens, and sends off what has ended.
     fn take_tokens(
         &mut self,
-        chosen: Vec<Option<(u32, f32)>>,
+        chosen: Vec<Chosen>,
         sink: &mut dyn Sink,
     ) -> Result<(), ModelError> {
         let (encoder, jobs) = (self.encoder, self.jobs);
@@ -529,7 +503,7 @@ impl<'a> Generator<'a> {
             match ended {
                 None => kept.push(leaf),
                 Some(answer) => {
-                    self.cache.give_back(leaf.tile, leaf.tiles());
+                    self.free.give_back(leaf.tile, leaf.tiles());
                     self.leave(leaf.node);
                     sink.answer(job.request, answer).map_err(ModelError::Sink)?;
                 }

@@ -1,15 +1,12 @@
 //! The prompts' trie: which runs of tokens sequences share, and in which order sequences are let in.
 
 use crate::{
-    llama::{
-        Llama,
-        cache::{Cache, tiles},
-        heads,
-    },
+    forward::Forward,
+    llama::cache::tiles,
     tree::{Sequence, TokenTree, Walk},
 };
 
-use super::{Job, MOST_LEAVES, Prompts, prompt_sequence};
+use super::{Job, Prompts, prompt_sequence};
 
 /// An unbranched run of prompt tokens.
 pub(super) struct Node {
@@ -49,11 +46,11 @@ impl Waiting {
     }
 }
 
-/// Tiles that everything needs which can be alive at once.
-pub(super) fn useful_tiles(nodes: &[Node], waiting: &[Waiting]) -> usize {
+/// Tiles that everything needs which can be alive at once, of sequences `most_leaves`.
+pub(super) fn useful_tiles(nodes: &[Node], waiting: &[Waiting], most_leaves: usize) -> usize {
     let mut leaves: Vec<usize> = waiting.iter().map(Waiting::tiles).collect();
     leaves.sort_unstable_by(|a, b| b.cmp(a));
-    let leaves = leaves.into_iter().take(MOST_LEAVES);
+    let leaves = leaves.into_iter().take(most_leaves);
     leaves
         .chain(nodes.iter().map(Node::tiles))
         .fold(0, usize::saturating_add)
@@ -61,14 +58,13 @@ pub(super) fn useful_tiles(nodes: &[Node], waiting: &[Waiting]) -> usize {
 
 /// Bytes of keys and values that generating `jobs` can use.
 pub(crate) fn useful_bytes(
-    llama: &Llama,
+    model: &impl Forward,
     jobs: &[Job],
     prompts: &Prompts,
     context_length: usize,
 ) -> u64 {
     let (nodes, waiting) = trie(jobs, prompts, context_length);
-    let config = llama.config();
-    useful_tiles(&nodes, &waiting) as u64 * Cache::tile_bytes(heads(config), config.layers)
+    useful_tiles(&nodes, &waiting, model.most_leaves()) as u64 * model.tile_bytes()
 }
 
 /// The prompts' trie, without the last token of each, and all sequences in its order.

@@ -13,6 +13,7 @@ use rayon::prelude::*;
 
 use super::cache::{KeyValues, Layer as CachedLayer};
 use crate::{
+    forward::CachedRows,
     lanes::{Kernel, LANES, Lanes, with_lanes},
     tree::TokenTree,
 };
@@ -177,14 +178,14 @@ impl AttentionPlan {
         )
     }
 
-    /// The plan of a batch whose keys stay in a cache: for each row its position and the slot of its
-    /// key, and the nodes in depth-first order, each with the rows that attend to it.
-    pub(crate) fn cached(
-        positions: Vec<u32>,
-        slots: Vec<u32>,
-        nodes: Vec<(NodeKeys, Range<u32>)>,
-    ) -> Self {
-        Self::from_nodes(positions, Keys::Cache(slots), nodes, STEP_ROWS)
+    /// The plan of a batch whose keys stay in a cache.
+    pub(crate) fn cached(rows: CachedRows) -> Self {
+        Self::from_nodes(
+            rows.positions,
+            Keys::Cache(rows.slots),
+            rows.nodes,
+            STEP_ROWS,
+        )
     }
 
     /// Depth-first order puts ancestors before descendants: path order for free.

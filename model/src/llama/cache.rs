@@ -39,11 +39,10 @@ impl Layer {
     }
 }
 
-/// All layers' caches, and which tiles are free.
+/// All layers' caches.
 #[derive(Debug)]
 pub(crate) struct Cache {
     layers: Vec<Layer>,
-    free: Tiles,
 }
 
 impl Cache {
@@ -59,7 +58,6 @@ impl Cache {
         };
         Self {
             layers: (0..layers).map(|_| layer()).collect(),
-            free: Tiles::new(tiles),
         }
     }
 
@@ -72,16 +70,6 @@ impl Cache {
     pub(crate) fn layer(&self, index: usize) -> Option<&Layer> {
         self.layers.get(index)
     }
-
-    /// Takes `tiles` consecutive tiles: the first one's number, or `None` when there is no such gap.
-    pub(crate) fn take(&mut self, tiles: usize) -> Option<usize> {
-        self.free.take(tiles)
-    }
-
-    /// Gives them back.
-    pub(crate) fn give_back(&mut self, first: usize, tiles: usize) {
-        self.free.give_back(first, tiles);
-    }
 }
 
 /// Tiles that `positions` positions from `first` on lie in.
@@ -89,14 +77,15 @@ pub(crate) fn tiles(first: usize, positions: usize) -> usize {
     (first % TILE + positions).div_ceil(TILE)
 }
 
-/// Gaps between what is taken, by their start.
+/// Which tiles are free: gaps between what is taken, by their start.
 #[derive(Debug)]
-struct Tiles {
+pub(crate) struct Tiles {
     gaps: BTreeMap<usize, usize>,
 }
 
 impl Tiles {
-    fn new(tiles: usize) -> Self {
+    /// All of `tiles` are free.
+    pub(crate) fn new(tiles: usize) -> Self {
         let gaps = if tiles == 0 {
             BTreeMap::new()
         } else {
@@ -105,8 +94,9 @@ impl Tiles {
         Self { gaps }
     }
 
-    /// The first gap that is wide enough.
-    fn take(&mut self, tiles: usize) -> Option<usize> {
+    /// Takes `tiles` consecutive tiles out of the first gap that is wide enough: the first one's number, or `None`
+    /// when there is no such gap.
+    pub(crate) fn take(&mut self, tiles: usize) -> Option<usize> {
         if tiles == 0 {
             return Some(0);
         }
@@ -118,7 +108,8 @@ impl Tiles {
         Some(first)
     }
 
-    fn give_back(&mut self, mut first: usize, mut tiles: usize) {
+    /// Gives them back.
+    pub(crate) fn give_back(&mut self, mut first: usize, mut tiles: usize) {
         if tiles == 0 {
             return;
         }

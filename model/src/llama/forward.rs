@@ -84,6 +84,8 @@ impl Batch<'_> {
 /// A loaded model.
 pub(crate) struct Llama {
     config: Config,
+    /// Bytes of the weights, and of what all threads need at any time.
+    fixed_bytes: u64,
     inverse_frequencies: Vec<f32>,
     outer: Outer,
     layers: Vec<Layer>,
@@ -97,6 +99,7 @@ impl Llama {
     ) -> std::result::Result<Self, ModelError> {
         let config = checkpoint.config().clone();
         Ok(Self {
+            fixed_bytes: Self::fixed(&config, dtype),
             inverse_frequencies: config.inverse_frequencies(),
             outer: Outer::load(checkpoint, dtype)?,
             layers: (0..config.layers)
@@ -106,8 +109,14 @@ impl Llama {
         })
     }
 
+    /// Bytes of the weights in `dtype`, and of the chunks in flight of all threads.
+    pub(crate) fn fixed(config: &Config, dtype: DType) -> u64 {
+        config.parameters() * dtype.size_in_bytes() as u64
+            + Self::scratch_bytes(config, rayon::current_num_threads())
+    }
+
     /// Bytes all threads together need beside the rows of a batch: chunks in flight.
-    pub(crate) fn scratch_bytes(config: &Config, threads: usize) -> u64 {
+    fn scratch_bytes(config: &Config, threads: usize) -> u64 {
         let layer = CHUNK_ROWS * (3 * config.intermediate + 3 * config.hidden);
         let head = HEAD_ROWS * config.vocabulary;
         (layer.max(head) * threads * size_of::<f32>()) as u64
@@ -158,6 +167,11 @@ impl Llama {
     /// Sizes of the model.
     pub(crate) fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// [`Llama::fixed`] of this model.
+    pub(crate) fn fixed_bytes(&self) -> u64 {
+        self.fixed_bytes
     }
 
     /// The normalised residual stream at the wanted rows, as padded chunks of at most [`HEAD_ROWS`].

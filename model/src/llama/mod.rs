@@ -3,9 +3,12 @@
 mod attention;
 pub(crate) mod cache;
 mod forward;
+mod host;
 mod ops;
 mod weights;
 
-pub(crate) use attention::{AttentionPlan, Heads, NodeKeys, Rotary};
-pub(crate) use forward::{Batch, Llama, activation_bytes, heads};
+pub(crate) use attention::NodeKeys;
+pub(crate) use forward::{Llama, activation_bytes};
 pub(crate) use ops::RowSummary;
+#[cfg(any(feature = "cuda", test))]
+pub(crate) use {attention::Heads, forward::heads, ops::summarise};

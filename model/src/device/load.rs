@@ -1,0 +1,171 @@
+//! How much of a device's memory goes to what.
+
+use candle_core::{DType, Device};
+
+use super::{ModelResult, forward::DeviceLlama, workspace::Passes};
+use crate::{Checkpoint, Config, ModelError, memory};
+
+/// Most rows of a batch, however much memory there is: answers become durable batch by batch, and more rows make the
+/// products no faster.
+const MOST_ROWS: usize = 32 << 10;
+/// Of the memory that weights leave, one part in so many goes to a batch at most: the rest is for keys and values
+/// of generated text.
+const BATCH_PART: u64 = 4;
+/// Bytes left to the driver, the matrix library, kernels' texts, tables and results.
+const RESERVED: u64 = 768 << 20;
+
+/// What the caller asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Type of the weights.
+    pub(crate) dtype: DType,
+    /// Rows of the dense products.
+    pub(crate) passes: Passes,
+    /// Rows of a batch, if not chosen from memory.
+    pub(crate) batch_rows: Option<usize>,
+    /// Bytes that weights, batches and kept keys may take, if not all that is free.
+    pub(crate) memory_bytes: Option<u64>,
+}
+
+impl Limits {
+    /// Rows of a batch when `bytes` are left for it.
+    fn rows(&self, config: &Config, bytes: u64) -> usize {
+        let chunk = self.passes.score.layer;
+        if let Some(rows) = self.batch_rows {
+            return rows.max(1).next_multiple_of(chunk);
+        }
+        let size = |rows| DeviceLlama::workspace_bytes(config, self.dtype, self.passes, rows);
+        let mut rows = (MOST_ROWS / chunk).max(1) * chunk;
+        while rows > chunk && size(rows) > bytes / BATCH_PART {
+            rows -= chunk;
+        }
+        rows
+    }
+}
+
+/// Loads a checkpoint to `device`; `free` says how much of its memory is free at the moment. Gives the model, and the
+/// bytes that it, a batch and kept keys may take together.
+///
+/// # Errors
+/// [`ModelError::Checkpoint`] when the memory is not enough, or there are no kernels for the model;
+/// [`ModelError::Device`] when the device fails.
+pub(crate) fn load(
+    checkpoint: &Checkpoint,
+    device: &Device,
+    limits: Limits,
+    free: impl Fn() -> ModelResult<u64>,
+) -> ModelResult<(DeviceLlama, u64)> {
+    let plan = Plan::new(checkpoint.config(), limits, free()?).map_err(|short| {
+        ModelError::Checkpoint {
+            path: checkpoint.source().into(),
+            problem: short.0,
+            hint: "use `--dtype bf16`, a higher `--memory`, a card that is free, or `--device cpu`"
+                .to_owned(),
+        }
+    })?;
+    let Limits { dtype, passes, .. } = limits;
+    let model = DeviceLlama::load(checkpoint, dtype, device, passes, plan.batch_rows)?;
+    Ok((model, plan.allowed_bytes))
+}
+
+/// A model of random weights in the place of a checkpoint's; see [`load`].
+///
+/// # Errors
+/// As [`load`].
+#[cfg(feature = "cuda")]
+pub(crate) fn load_random(
+    config: &Config,
+    device: &Device,
+    limits: Limits,
+    free: impl Fn() -> ModelResult<u64>,
+) -> ModelResult<(DeviceLlama, u64)> {
+    let plan = Plan::new(config, limits, free()?).map_err(|short| ModelError::Device(short.0))?;
+    let Limits { dtype, passes, .. } = limits;
+    let model = DeviceLlama::random(config, dtype, device, passes, plan.batch_rows)?;
+    Ok((model, plan.allowed_bytes))
+}
+
+/// Who gets how much.
+#[derive(Debug, PartialEq, Eq)]
+struct Plan {
+    batch_rows: usize,
+    allowed_bytes: u64,
+}
+
+/// Why the memory is not enough.
+#[derive(Debug)]
+struct TooLittle(String);
+
+impl Plan {
+    /// Shares out `free` bytes.
+    fn new(config: &Config, limits: Limits, free: u64) -> Result<Self, TooLittle> {
+        let available = free.saturating_sub(RESERVED);
+        let allowed_bytes = limits
+            .memory_bytes
+            .map_or(available, |allowed| allowed.min(available));
+        let weights = DeviceLlama::weight_bytes(config, limits.dtype);
+        let batch_rows = limits.rows(config, allowed_bytes.saturating_sub(weights));
+        let batch = DeviceLlama::workspace_bytes(config, limits.dtype, limits.passes, batch_rows);
+        if weights + batch > allowed_bytes {
+            return Err(TooLittle(format!(
+                "needs {} for its weights in {} and {} for a batch of {batch_rows} rows; {} are free \
+                 on the device, of which {} are allowed",
+                memory::display(weights),
+                limits.dtype.as_str(),
+                memory::display(batch),
+                memory::display(free),
+                memory::display(allowed_bytes),
+            )));
+        }
+        Ok(Self {
+            batch_rows,
+            allowed_bytes,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::testing::tiny_config;
+
+    /// The shapes of the LLaMA paper (table 2), and the smallest card memory their weights leave rows on.
+    fn llama(hidden: usize, intermediate: usize, layers: usize, heads: usize) -> Config {
+        Config {
+            vocabulary: 32_000,
+            hidden,
+            intermediate,
+            layers,
+            heads,
+            key_value_heads: heads,
+            head_size: 128,
+            context_length: 2048,
+            tied_embeddings: false,
+            ..tiny_config()
+        }
+    }
+
+    #[test]
+    fn the_papers_models_fit_on_an_80_gb_card() {
+        let limits = Limits {
+            dtype: DType::BF16,
+            passes: Passes::default(),
+            batch_rows: None,
+            memory_bytes: None,
+        };
+        // What an H100 of 80 GB shows as free before anything is loaded: 79.1 GiB less the context.
+        let free = 78 << 30;
+        for (config, fewest) in [
+            (llama(4096, 11_008, 32, 32), 32_768),
+            (llama(5120, 13_824, 40, 40), 32_768),
+            (llama(6656, 17_920, 60, 52), 8192),
+        ] {
+            let plan = Plan::new(&config, limits, free).unwrap();
+            assert!(plan.batch_rows >= fewest, "{plan:?}");
+        }
+        let error = Plan::new(&llama(8192, 22_016, 80, 64), limits, free).unwrap_err();
+        assert!(error.0.contains("121.6 GiB"), "{}", error.0);
+    }
+}
