@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::env;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use candle_core::{DType, Tensor};
+use cudarc::driver::{LaunchConfig, PushKernelArg};
 
 use super::*;
 
@@ -14,8 +15,8 @@ const STEP: &str = "LLAMA_EVAL_CARD_TEST";
 const MARK: &str = "result: ";
 
 /// Runs [`step`] in another process with these environment variables.
-fn child(step: &str, environment: &[(&str, &str)]) -> String {
-    let output = Command::new(env::current_exe().unwrap())
+fn process(step: &str, environment: &[(&str, &str)]) -> Output {
+    Command::new(env::current_exe().unwrap())
         .args([
             "--exact",
             "device::card::tests::child_process",
@@ -25,7 +26,12 @@ fn child(step: &str, environment: &[(&str, &str)]) -> String {
         .env(STEP, step)
         .envs(environment.iter().copied())
         .output()
-        .unwrap();
+        .unwrap()
+}
+
+/// What [`step`] gives in another process.
+fn child(step: &str, environment: &[(&str, &str)]) -> String {
+    let output = process(step, environment);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(
@@ -96,6 +102,8 @@ fn step(step: &str) -> String {
             format!("{:?} {}", classify(&error), card.explain(&error))
         }
         "outside" => outside(&card).join(" "),
+        "kernel" => format!("{:?}", kernel(&card, 0)),
+        "overrun" => format!("{:?}", kernel(&card, 1 << 12)),
         other => panic!("{other}"),
     }
 }
@@ -144,6 +152,28 @@ fn product(card: &Card) -> candle_core::Result<String> {
     Ok(report.join(" "))
 }
 
+/// Draws numbers with a kernel: so many more than there is memory for.
+fn kernel(card: &Card, more: u64) -> Vec<f32> {
+    let ptx = include_str!(concat!(env!("OUT_DIR"), "/rows.ptx"));
+    let draw = card
+        .device
+        .get_or_load_custom_func("random_f32", "rows", ptx)
+        .unwrap();
+    // SAFETY: the kernel writes all of it.
+    let out = unsafe { card.device.alloc::<f32>(8) }.unwrap();
+    let mut arguments = draw.builder();
+    let count = 8 + more;
+    arguments.arg(&out).arg(&count).arg(&1u64).arg(&1f32);
+    let one_block = LaunchConfig {
+        grid_dim: (1, 1, 1),
+        block_dim: (256, 1, 1),
+        shared_mem_bytes: 0,
+    };
+    // SAFETY: the arguments are the kernel's; only the software card is asked for more.
+    unsafe { arguments.launch(one_block) }.unwrap();
+    card.device.clone_dtoh(&out).unwrap()
+}
+
 /// What a program must not do with memory: the driver's answers, in order.
 fn outside(card: &Card) -> Vec<String> {
     let stream = card.device.cuda_stream();
@@ -189,6 +219,36 @@ fn memory_is_counted() {
         assert_eq!(
             child("memory", &[("SOFTWARE_CARD_MEMORY", "1073741824")]),
             expected
+        );
+    }
+}
+
+/// SplitMix64's finaliser over a counter, the upper bits as a number in -1..1.
+#[test]
+fn runs_a_kernel() {
+    if available().is_none() {
+        return;
+    }
+    let number = |i: u64| {
+        let x = 1u64.wrapping_add((i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((x ^ (x >> 31)) >> 40) as f32 / 8_388_608.0 - 1.0
+    };
+    let expected: Vec<f32> = (0..8).map(number).collect();
+    assert_eq!(child("kernel", &[]), format!("{expected:?}"));
+}
+
+/// A kernel that writes behind its memory ends the program, with a word on which kernel it was.
+#[test]
+fn the_software_card_stops_a_kernel_that_overruns() {
+    if software_card() {
+        let output = process("overrun", &[]);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success()
+                && errors.contains("outside of every allocation; last kernel: random_f32"),
+            "{errors}"
         );
     }
 }
