@@ -34,6 +34,8 @@ mod world;
 use std::path::Path;
 
 use anyhow::{Result, bail};
+// Only linked: with the feature `cuda` it is what lets a program start without the CUDA libraries.
+use llama_eval_model as _;
 
 use crate::random::Draw;
 use crate::world::World;

@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::env;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use candle_core::{DType, Tensor};
+use cudarc::driver::{LaunchConfig, PushKernelArg};
 
 use super::*;
 
@@ -14,8 +15,8 @@ const STEP: &str = "LLAMA_EVAL_CARD_TEST";
 const MARK: &str = "result: ";
 
 /// Runs [`step`] in another process with these environment variables.
-fn child(step: &str, environment: &[(&str, &str)]) -> String {
-    let output = Command::new(env::current_exe().unwrap())
+fn process(step: &str, environment: &[(&str, &str)]) -> Output {
+    Command::new(env::current_exe().unwrap())
         .args([
             "--exact",
             "device::card::tests::child_process",
@@ -25,7 +26,12 @@ fn child(step: &str, environment: &[(&str, &str)]) -> String {
         .env(STEP, step)
         .envs(environment.iter().copied())
         .output()
-        .unwrap();
+        .unwrap()
+}
+
+/// What [`step`] gives in another process.
+fn child(step: &str, environment: &[(&str, &str)]) -> String {
+    let output = process(step, environment);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(
@@ -95,6 +101,9 @@ fn step(step: &str) -> String {
             };
             format!("{:?} {}", classify(&error), explain(&error))
         }
+        "outside" => outside(&card).join(" "),
+        "kernel" => format!("{:?}", kernel(&card, 0)),
+        "overrun" => format!("{:?}", kernel(&card, 1 << 12)),
         other => panic!("{other}"),
     }
 }
@@ -143,6 +152,58 @@ fn product(card: &Card) -> candle_core::Result<String> {
     Ok(report.join(" "))
 }
 
+/// Draws numbers with a kernel: so many more than there is memory for.
+fn kernel(card: &Card, more: u64) -> Vec<f32> {
+    let ptx = include_str!(concat!(env!("OUT_DIR"), "/rows.ptx"));
+    let draw = card
+        .device
+        .get_or_load_custom_func("random_f32", "rows", ptx)
+        .unwrap();
+    // SAFETY: the kernel writes all of it.
+    let out = unsafe { card.device.alloc::<f32>(8) }.unwrap();
+    let mut arguments = draw.builder();
+    let count = 8 + more;
+    arguments.arg(&out).arg(&count).arg(&1u64).arg(&1f32);
+    let one_block = LaunchConfig {
+        grid_dim: (1, 1, 1),
+        block_dim: (256, 1, 1),
+        shared_mem_bytes: 0,
+    };
+    // SAFETY: the arguments are the kernel's; only the software card is asked for more.
+    unsafe { arguments.launch(one_block) }.unwrap();
+    card.device.clone_dtoh(&out).unwrap()
+}
+
+/// What a program must not do with memory: the driver's answers, in order.
+fn outside(card: &Card) -> Vec<String> {
+    let stream = card.device.cuda_stream();
+    let queue = stream.cu_stream();
+    let bytes = [0u8; 65];
+    let mut read = [0u8; 64];
+    // SAFETY: the software card refuses what is wrong here, and only that card is asked.
+    let answers = unsafe {
+        let held = result::malloc_async(queue, 64).unwrap();
+        let freed = result::malloc_async(queue, 64).unwrap();
+        vec![
+            result::memcpy_htod_async(held, &bytes[..64], queue),
+            result::memcpy_htod_async(held, &bytes, queue),
+            result::memcpy_htod_async(held + 1, &bytes[..64], queue),
+            result::memcpy_dtoh_async(&mut read, held + 64, queue),
+            result::memset_d8_async(held, 0, 65, queue),
+            result::free_async(freed, queue),
+            result::free_async(freed, queue),
+            result::memcpy_dtod_async(held, freed, 64, queue),
+            result::free_async(held + 8, queue),
+            result::free_async(held, queue),
+        ]
+    };
+    let told = |answer: Result<(), DriverError>| match answer {
+        Ok(()) => "done".to_owned(),
+        Err(DriverError(code)) => format!("{code:?}"),
+    };
+    answers.into_iter().map(told).collect()
+}
+
 #[test]
 fn opens_and_computes() {
     if available().is_some() {
@@ -159,6 +220,85 @@ fn memory_is_counted() {
             child("memory", &[("SOFTWARE_CARD_MEMORY", "1073741824")]),
             expected
         );
+    }
+}
+
+/// SplitMix64's finaliser over a counter, the upper bits as a number in -1..1.
+#[test]
+fn runs_a_kernel() {
+    if available().is_none() {
+        return;
+    }
+    let number = |i: u64| {
+        let x = 1u64.wrapping_add((i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((x ^ (x >> 31)) >> 40) as f32 / 8_388_608.0 - 1.0
+    };
+    let expected: Vec<f32> = (0..8).map(number).collect();
+    assert_eq!(child("kernel", &[]), format!("{expected:?}"));
+}
+
+/// A kernel that writes behind its memory ends the program, with a word on which kernel it was.
+#[test]
+fn the_software_card_stops_a_kernel_that_overruns() {
+    if software_card() {
+        let output = process("overrun", &[]);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success()
+                && errors.contains("outside of every allocation; last kernel: random_f32"),
+            "{errors}"
+        );
+    }
+}
+
+/// The software card refuses copies outside of an allocation, use after free and double frees.
+#[test]
+fn the_software_card_watches_its_memory() {
+    if software_card() {
+        let (done, refused) = ("done", "CUDA_ERROR_INVALID_VALUE");
+        let expected = [
+            done, refused, refused, refused, refused, done, refused, refused, refused, done,
+        ];
+        assert_eq!(child("outside", &[]), expected.join(" "));
+    }
+}
+
+/// A machine with a part of what is needed.
+#[test]
+fn tells_which_library_is_missing() {
+    if !software_card() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let only_here = [
+        ("LD_LIBRARY_PATH", path),
+        ("CUDA_HOME", path),
+        ("CUDA_PATH", path),
+    ];
+    let cases = [
+        ("", "no NVIDIA driver on this machine (libcuda.so.1: "),
+        (
+            "libcuda.so.1",
+            "libcublas.so.13 of CUDA does not load (libcublas.so.13: ",
+        ),
+        (
+            "libcublas.so.13",
+            "libcurand.so.10 of CUDA does not load (libcurand.so.10: ",
+        ),
+        ("libcurand.so.10", "opened Software card"),
+    ];
+    let card = env::split_paths(&env::var_os("LD_LIBRARY_PATH").unwrap())
+        .find(|folder| folder.join("libcuda.so.1").exists())
+        .unwrap();
+    for (more, expected) in cases {
+        if !more.is_empty() {
+            std::os::unix::fs::symlink(card.join(more), folder.path().join(more)).unwrap();
+        }
+        let told = child("open", &only_here);
+        assert!(told.starts_with(expected), "with {more}: {told}");
     }
 }
 
@@ -220,19 +360,6 @@ fn tells_what_is_wrong_with_the_card() {
             "{told}"
         );
     }
-}
-
-/// Without a driver, whatever this machine has.
-#[test]
-fn a_machine_without_a_driver() {
-    let told = CardError::from(LibraryError::NoDriver {
-        reason: "libcuda.so.1: not there".to_owned(),
-    })
-    .to_string();
-    assert!(
-        told.starts_with("no NVIDIA driver on this machine (libcuda.so.1: not there)\nhint: "),
-        "{told}"
-    );
 }
 
 /// However candle has wrapped the driver's error.
