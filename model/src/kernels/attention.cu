@@ -142,14 +142,10 @@ struct Tile : Arguments<T>, Layout<T, SIZE> {
         return step.begin * group < (warp + 1) * QUERIES && step.end * group > warp * QUERIES;
     }
 
-    __device__ static __forceinline__ bool touches(const Step& step, const Query& query) {
-        return query.row >= step.begin && query.row < step.end;
-    }
-
     // The keys 32 * word .. of the step that a query sees, as bits.
     __device__ static __forceinline__ u32 seen(const Step& step, const Query& query, u32 word) {
         const u32 first = step.window * W + 32 * word;
-        if (!touches(step, query) || query.position < first) return 0;
+        if (query.row < step.begin || query.row >= step.end || query.position < first) return 0;
         const u32 last = query.position - first;
         return step.visible[word] & (last >= 31 ? ~0u : (2u << last) - 1);
     }
@@ -278,13 +274,14 @@ __device__ __forceinline__ void attend(const Arguments<T>& arguments) {
             }
 
         u32 seen[2][A::WORDS];
-        bool all_seen = true;
+        bool all_seen = true, touched[2] = {};
 #pragma unroll
         for (u32 half = 0; half < 2; ++half)
 #pragma unroll
             for (u32 word = 0; word < A::WORDS; ++word) {
                 seen[half][word] = A::seen(step, own[half], word);
                 all_seen &= seen[half][word] == ~0u;
+                touched[half] |= seen[half][word] != 0;
             }
         if (!__all_sync(WARP, all_seen)) {
 #pragma unroll
@@ -327,7 +324,6 @@ __device__ __forceinline__ void attend(const Arguments<T>& arguments) {
 #pragma unroll
             for (u32 i = 0; i < 4; ++i)
                 weights[k][i] = pack<T>(scores[2 * k + i / 2][i % 2 * 2], scores[2 * k + i / 2][i % 2 * 2 + 1]);
-        const bool touched[2] = {A::touches(step, own[0]), A::touches(step, own[1])};
 #pragma unroll
         for (u32 pair = 0; pair < SIZE / 16; ++pair) {
             float low[4], high[4];
@@ -341,7 +337,7 @@ __device__ __forceinline__ void attend(const Arguments<T>& arguments) {
                 multiply_add<T>(low, weights[k], b[0], b[1]);
                 multiply_add<T>(high, weights[k], b[2], b[3]);
             }
-            // 0 times an infinite value of another row's would not be 0.
+            // Where nothing is seen, nothing changes: 0 times another row's infinite value would not be 0.
 #pragma unroll
             for (u32 i = 0; i < 4; ++i)
                 if (touched[i / 2]) sums[2 * pair][i] = low[i], sums[2 * pair + 1][i] = high[i];
@@ -416,10 +412,11 @@ __device__ __forceinline__ void attend(const Arguments<float>& arguments) {
             }
         }
 
-        bool touched[HELD];
+        bool touched[HELD] = {};
 #pragma unroll
         for (u32 i = 0; i < HELD; ++i) {
-            touched[i] = A::touches(step, own[i]);
+#pragma unroll
+            for (u32 word = 0; word < A::WORDS; ++word) touched[i] |= A::seen(step, own[i], word) != 0;
             float largest = -INFINITY, shift;
 #pragma unroll
             for (u32 key = 0; key < W / 8; ++key) {
@@ -451,7 +448,7 @@ __device__ __forceinline__ void attend(const Arguments<float>& arguments) {
                 for (u32 n = 0; n < SIZE / 16; ++n) {
                     const float2 v = *reinterpret_cast<const float2*>(
                         values + L::at(8 * key + part, 4 * n + eighth / 2) + eighth % 2 * 2);
-                    // 0 times an infinite value of another row's would not be 0.
+                    // Where nothing is seen, nothing changes: 0 times another row's infinite value would not be 0.
 #pragma unroll
                     for (u32 i = 0; i < HELD; ++i)
                         if (touched[i]) {
