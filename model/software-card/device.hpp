@@ -44,6 +44,10 @@ struct Unpacked<function> {
 struct Place {
     const char* file;
     int line;
+    // As a default argument: the place of the call.
+    static constexpr Place here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+        return {file, line};
+    }
 };
 
 // What the running thread sees; set before it resumes.
@@ -89,10 +93,6 @@ T exchange(Place place, T value, Combine combine) {
 
 }  // namespace software_card
 
-// The caller's place in the source, as a default argument.
-#define SOFTWARE_CARD_HERE \
-    software_card::Place { __builtin_FILE(), __builtin_LINE() }
-
 #define threadIdx (software_card::coordinates.thread)
 #define blockIdx (software_card::coordinates.block)
 #define blockDim (software_card::coordinates.block_size)
@@ -126,12 +126,14 @@ struct alignas(16) float4 {
     float x, y, z, w;
 };
 
-inline void __syncthreads(software_card::Place place = SOFTWARE_CARD_HERE) { software_card::block_barrier(place); }
-inline void __syncwarp(unsigned = ~0u, software_card::Place place = SOFTWARE_CARD_HERE) {
+inline void __syncthreads(software_card::Place place = software_card::Place::here()) {
+    software_card::block_barrier(place);
+}
+inline void __syncwarp(unsigned = ~0u, software_card::Place place = software_card::Place::here()) {
     software_card::exchange(place, 0, [](const int*, unsigned, unsigned) { return 0; });
 }
 template <typename T>
-T __shfl_sync(unsigned, T value, unsigned source, software_card::Place place = SOFTWARE_CARD_HERE) {
+T __shfl_sync(unsigned, T value, unsigned source, software_card::Place place = software_card::Place::here()) {
     struct Brought {
         T value;
         unsigned source;
@@ -141,25 +143,25 @@ T __shfl_sync(unsigned, T value, unsigned source, software_card::Place place = S
     }).value;
 }
 template <typename T>
-T __shfl_xor_sync(unsigned, T value, unsigned mask, software_card::Place place = SOFTWARE_CARD_HERE) {
+T __shfl_xor_sync(unsigned, T value, unsigned mask, software_card::Place place = software_card::Place::here()) {
     return software_card::exchange(place, value,
                                    [mask](const T* all, unsigned lane, unsigned) { return all[lane ^ mask]; });
 }
-inline unsigned __ballot_sync(unsigned, bool value, software_card::Place place = SOFTWARE_CARD_HERE) {
+inline unsigned __ballot_sync(unsigned, bool value, software_card::Place place = software_card::Place::here()) {
     return software_card::exchange(place, unsigned(value), [](const unsigned* all, unsigned, unsigned count) {
         unsigned bits = 0;
         for (unsigned lane = 0; lane < count; ++lane) bits |= all[lane] << lane;
         return bits;
     });
 }
-inline bool __all_sync(unsigned, bool value, software_card::Place place = SOFTWARE_CARD_HERE) {
+inline bool __all_sync(unsigned, bool value, software_card::Place place = software_card::Place::here()) {
     return software_card::exchange(place, value, [](const bool* all, unsigned, unsigned count) {
         for (unsigned lane = 0; lane < count; ++lane)
             if (!all[lane]) return false;
         return true;
     });
 }
-inline unsigned __reduce_max_sync(unsigned, unsigned value, software_card::Place place = SOFTWARE_CARD_HERE) {
+inline unsigned __reduce_max_sync(unsigned, unsigned value, software_card::Place place = software_card::Place::here()) {
     return software_card::exchange(place, value, [](const unsigned* all, unsigned, unsigned count) {
         unsigned largest = 0;
         for (unsigned lane = 0; lane < count; ++lane) largest = all[lane] > largest ? all[lane] : largest;
@@ -249,7 +251,7 @@ float2 unpack(std::uint32_t both) {
 inline float exponential2(float value) { return value < -126.0f ? 0.0f : std::exp2(value); }
 
 inline void copy_async(void* target, const void* source, bool filled,
-                       software_card::Place place = SOFTWARE_CARD_HERE) {
+                       software_card::Place place = software_card::Place::here()) {
     software_card::copy_later(place, target, source, 16, filled ? 16 : 0);
 }
 inline void commit_async() { software_card::commit_copies(); }
@@ -293,11 +295,11 @@ inline void load_four_matrices(Place place, std::uint32_t (&registers)[4], const
 }  // namespace software_card
 
 inline void load_matrices(std::uint32_t (&registers)[4], const void* row,
-                          software_card::Place place = SOFTWARE_CARD_HERE) {
+                          software_card::Place place = software_card::Place::here()) {
     software_card::load_four_matrices(place, registers, row, false);
 }
 inline void load_matrices_transposed(std::uint32_t (&registers)[4], const void* row,
-                                     software_card::Place place = SOFTWARE_CARD_HERE) {
+                                     software_card::Place place = software_card::Place::here()) {
     software_card::load_four_matrices(place, registers, row, true);
 }
 
@@ -305,7 +307,7 @@ inline void load_matrices_transposed(std::uint32_t (&registers)[4], const void* 
 // a[g or g + 8][2t, 2t + 1, and 8 on], b[2t, 2t + 1, and 8 on][g] and sum[g or g + 8][2t, 2t + 1].
 template <typename T>
 void multiply_add(float (&sum)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1,
-                  software_card::Place place = SOFTWARE_CARD_HERE) {
+                  software_card::Place place = software_card::Place::here()) {
     struct Lane {
         float* sum;
         const std::uint32_t* a;
@@ -313,7 +315,8 @@ void multiply_add(float (&sum)[4], const std::uint32_t (&a)[4], std::uint32_t b0
         software_card::Place place;
     } mine{sum, a, {b0, b1}, place};
     software_card::warp_collective(place, &mine, [](void* const* lanes, unsigned count) {
-        if (count != 32) software_card::fail(static_cast<Lane*>(lanes[0])->place, "mma in a warp of fewer than 32 threads");
+        if (count != 32)
+            software_card::fail(static_cast<Lane*>(lanes[0])->place, "mma in a warp of fewer than 32 threads");
         float left[16][16], right[16][8], total[16][8];
         for (unsigned lane = 0; lane < 32; ++lane) {
             const Lane& it = *static_cast<const Lane*>(lanes[lane]);

@@ -142,14 +142,10 @@ struct Tile : Arguments<T>, Layout<T, SIZE> {
         return step.begin * group < (warp + 1) * QUERIES && step.end * group > warp * QUERIES;
     }
 
-    __device__ static __forceinline__ bool touches(const Step& step, const Query& query) {
-        return query.row >= step.begin && query.row < step.end;
-    }
-
     // The keys 32 * word .. of the step that a query sees, as bits.
     __device__ static __forceinline__ u32 seen(const Step& step, const Query& query, u32 word) {
         const u32 first = step.window * W + 32 * word;
-        if (!touches(step, query) || query.position < first) return 0;
+        if (query.row < step.begin || query.row >= step.end || query.position < first) return 0;
         const u32 last = query.position - first;
         return step.visible[word] & (last >= 31 ? ~0u : (2u << last) - 1);
     }
@@ -210,6 +206,33 @@ struct Softmax {
 };
 
 constexpr float LOG2_E = 1.44269504088896340736f;
+
+// sums[16 queries, SIZE] += weights[16, W] * values[W, SIZE], as the lanes of a warp hold them. `partial` where
+// queries exist that see no key and must not change: 0 times another query's infinite value would not be 0.
+template <bool partial, typename T, u32 SIZE, u32 W>
+__device__ __forceinline__ void add_values(float (&sums)[SIZE / 8][4], const u32 (&weights)[W / 16][4],
+                                           const T* values, const bool (&touched)[2]) {
+    using L = Layout<T, SIZE>;
+    const u32 row_of_matrix = threadIdx.x % 8, matrix = threadIdx.x % 32 / 8;
+#pragma unroll
+    for (u32 pair = 0; pair < SIZE / 16; ++pair) {
+        float low[4], high[4];
+#pragma unroll
+        for (u32 i = 0; i < 4; ++i) low[i] = sums[2 * pair][i], high[i] = sums[2 * pair + 1][i];
+#pragma unroll
+        for (u32 k = 0; k < W / 16; ++k) {
+            u32 b[4];
+            load_matrices_transposed(b, values + L::at(16 * k + matrix % 2 * 8 + row_of_matrix, 2 * pair + matrix / 2));
+            multiply_add<T>(low, weights[k], b[0], b[1]);
+            multiply_add<T>(high, weights[k], b[2], b[3]);
+        }
+        // Keeps the compiler from working at many pairs at once, which takes forty more registers.
+        if (partial) __syncwarp();
+#pragma unroll
+        for (u32 i = 0; i < 4; ++i)
+            if (!partial || touched[i / 2]) sums[2 * pair][i] = low[i], sums[2 * pair + 1][i] = high[i];
+    }
+}
 
 // On tensor cores: a lane holds queries lane / 4 and lane / 4 + 8 of its warp, and of every eight keys or
 // dimensions 2 * (lane % 4) and the next.
@@ -278,13 +301,14 @@ __device__ __forceinline__ void attend(const Arguments<T>& arguments) {
             }
 
         u32 seen[2][A::WORDS];
-        bool all_seen = true;
+        bool all_seen = true, touched[2] = {};
 #pragma unroll
         for (u32 half = 0; half < 2; ++half)
 #pragma unroll
             for (u32 word = 0; word < A::WORDS; ++word) {
                 seen[half][word] = A::seen(step, own[half], word);
                 all_seen &= seen[half][word] == ~0u;
+                touched[half] |= seen[half][word] != 0;
             }
         if (!__all_sync(WARP, all_seen)) {
 #pragma unroll
@@ -327,25 +351,10 @@ __device__ __forceinline__ void attend(const Arguments<T>& arguments) {
 #pragma unroll
             for (u32 i = 0; i < 4; ++i)
                 weights[k][i] = pack<T>(scores[2 * k + i / 2][i % 2 * 2], scores[2 * k + i / 2][i % 2 * 2 + 1]);
-        const bool touched[2] = {A::touches(step, own[0]), A::touches(step, own[1])};
-#pragma unroll
-        for (u32 pair = 0; pair < SIZE / 16; ++pair) {
-            float low[4], high[4];
-#pragma unroll
-            for (u32 i = 0; i < 4; ++i) low[i] = sums[2 * pair][i], high[i] = sums[2 * pair + 1][i];
-#pragma unroll
-            for (u32 k = 0; k < W / 16; ++k) {
-                u32 b[4];
-                load_matrices_transposed(
-                    b, values + L::at(16 * k + matrix % 2 * 8 + row_of_matrix, 2 * pair + matrix / 2));
-                multiply_add<T>(low, weights[k], b[0], b[1]);
-                multiply_add<T>(high, weights[k], b[2], b[3]);
-            }
-            // 0 times an infinite value of another row's would not be 0.
-#pragma unroll
-            for (u32 i = 0; i < 4; ++i)
-                if (touched[i / 2]) sums[2 * pair][i] = low[i], sums[2 * pair + 1][i] = high[i];
-        }
+        if (__all_sync(WARP, touched[0] && touched[1]))
+            add_values<false, T, SIZE, W>(sums, weights, values, touched);
+        else
+            add_values<true, T, SIZE, W>(sums, weights, values, touched);
     }
 
 #pragma unroll
@@ -416,10 +425,11 @@ __device__ __forceinline__ void attend(const Arguments<float>& arguments) {
             }
         }
 
-        bool touched[HELD];
+        bool touched[HELD] = {};
 #pragma unroll
         for (u32 i = 0; i < HELD; ++i) {
-            touched[i] = A::touches(step, own[i]);
+#pragma unroll
+            for (u32 word = 0; word < A::WORDS; ++word) touched[i] |= A::seen(step, own[i], word) != 0;
             float largest = -INFINITY, shift;
 #pragma unroll
             for (u32 key = 0; key < W / 8; ++key) {
@@ -451,7 +461,7 @@ __device__ __forceinline__ void attend(const Arguments<float>& arguments) {
                 for (u32 n = 0; n < SIZE / 16; ++n) {
                     const float2 v = *reinterpret_cast<const float2*>(
                         values + L::at(8 * key + part, 4 * n + eighth / 2) + eighth % 2 * 2);
-                    // 0 times an infinite value of another row's would not be 0.
+                    // As in add_values.
 #pragma unroll
                     for (u32 i = 0; i < HELD; ++i)
                         if (touched[i]) {
@@ -491,9 +501,10 @@ __device__ __forceinline__ void attention(const Arguments<T>& arguments) {
         attention<SIZE, QROWS>(Arguments<T>{out, fused, kv, tiles, steps, slots, positions, cosine, sine, heads,     \
                                             kv_heads, capacity, scale});                                             \
     }
+// The last number is the blocks that should fit one multiprocessor: registers are given out by it.
 #define FOR_EVERY_SIZE(name, T)                                     \
-    ATTENTION(name, T, 32, 64, 2) ATTENTION(name, T, 32, 16, 8)     \
-    ATTENTION(name, T, 64, 64, 2) ATTENTION(name, T, 64, 16, 8)     \
+    ATTENTION(name, T, 32, 64, 3) ATTENTION(name, T, 32, 16, 8)     \
+    ATTENTION(name, T, 64, 64, 3) ATTENTION(name, T, 64, 16, 8)     \
     ATTENTION(name, T, 80, 64, 2) ATTENTION(name, T, 80, 16, 8)     \
     ATTENTION(name, T, 96, 64, 2) ATTENTION(name, T, 96, 16, 8)     \
     ATTENTION(name, T, 128, 64, 2) ATTENTION(name, T, 128, 16, 8)
