@@ -23,8 +23,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <map>
-#include <memory>
 #include <mutex>
 #include <string>
 
@@ -54,6 +54,8 @@ constexpr std::size_t PAGE = 4096;
 constexpr std::size_t ALIGNMENT = 256;
 // Larger allocations are not filled with NaN, to keep untouched memory free of cost.
 constexpr std::size_t FILLED = std::size_t{256} << 20;
+// How many released allocations keep their addresses.
+constexpr std::size_t RELEASED = 1024;
 constexpr int MULTIPROCESSORS = 8;
 constexpr int DYNAMIC_SHARED_LIMIT = 227 << 10;
 
@@ -73,6 +75,7 @@ std::mutex mutex;
 std::atomic<bool> initialised{false};
 Settings settings;
 std::map<CUdeviceptr, Allocation> allocations;
+std::deque<Allocation> released;
 std::map<void*, std::size_t> host_allocations;
 std::size_t used = 0;
 std::atomic<unsigned long long> launches{0};
@@ -150,10 +153,16 @@ CUresult release(CUdeviceptr pointer) {
         complain("%p is freed but not allocated (or freed already)", reinterpret_cast<void*>(pointer));
         return CUDA_ERROR_INVALID_VALUE;
     }
-    auto [bytes, mapping, mapped] = found->second;
-    munmap(mapping, mapped);
-    used -= (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    Allocation allocation = found->second;
+    used -= (allocation.bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     allocations.erase(found);
+    // Gives the pages back, and keeps the addresses out of use for a while: a kernel that still has them faults.
+    mmap(allocation.mapping, allocation.mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    released.push_back(allocation);
+    if (released.size() > RELEASED) {
+        munmap(released.front().mapping, released.front().mapped);
+        released.pop_front();
+    }
     return CUDA_SUCCESS;
 }
 
