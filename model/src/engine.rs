@@ -103,6 +103,17 @@ enum Backend {
     Device(Box<DeviceLlama>),
 }
 
+impl Backend {
+    /// The CPU's pass, if it is that.
+    fn host(&self) -> Option<&Llama> {
+        match self {
+            Self::Host(llama) => Some(llama),
+            #[cfg(any(feature = "cuda", test))]
+            Self::Device(_) => None,
+        }
+    }
+}
+
 /// `$body` with `$model` bound to what computes: both kinds are a [`Forward`].
 macro_rules! with_model {
     ($backend:expr, $model:ident => $body:expr) => {
@@ -251,14 +262,10 @@ impl Local {
         let Some((last, _)) = tokens.split_last() else {
             return Ok(Vec::new());
         };
-        let llama = match &self.backend {
-            Backend::Host(llama) => llama,
-            #[cfg(any(feature = "cuda", test))]
-            Backend::Device(_) => {
-                return Err(ModelError::Device(
-                    "whole rows of logits are read on the CPU only".to_owned(),
-                ));
-            }
+        let Some(llama) = self.backend.host() else {
+            return Err(ModelError::Device(
+                "whole rows of logits are read on the CPU only".to_owned(),
+            ));
         };
         let sequence = Sequence {
             context: tokens,

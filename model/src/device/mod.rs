@@ -7,6 +7,8 @@
 mod attention;
 #[cfg(feature = "cuda")]
 mod card;
+#[cfg(all(feature = "cuda", test))]
+mod card_tests;
 mod forward;
 #[cfg(feature = "cuda")]
 mod launch;
