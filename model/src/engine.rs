@@ -145,17 +145,17 @@ impl Local {
         })
     }
 
-    /// [`Local::open`] with the card's pass on the CPU, through the twins of its kernels: for tests.
+    /// [`Local::open`] with the card's pass on any device: on the CPU it runs through the twins of its kernels.
     #[cfg(test)]
-    pub(crate) fn open_twin(
+    pub(crate) fn open_on(
         source: &Source,
         options: &LoadOptions,
+        device: &candle_core::Device,
         passes: crate::device::Passes,
         free: u64,
     ) -> Result<Self, ModelError> {
-        let device = candle_core::Device::Cpu;
         Self::open_with(source, options, |checkpoint| {
-            load_on(checkpoint, options, &device, "twin", passes, || Ok(free))
+            load_on(checkpoint, options, device, "test", passes, || Ok(free))
         })
     }
 
