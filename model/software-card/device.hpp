@@ -73,7 +73,7 @@ void copy_later(Place place, void* target, const void* source, unsigned bytes, u
 void commit_copies();
 void wait_for_copies(unsigned pending_groups);
 
-// The same for every lane: brings `mine`, and takes what `combine(values of all lanes, lane)` gives.
+// Brings a value and takes what `combine(values of all lanes, own lane, lanes)` gives.
 template <typename T, typename Combine>
 T exchange(Place place, T value, Combine combine) {
     struct Lane {
@@ -113,9 +113,6 @@ T exchange(Place place, T value, Combine combine) {
 // The dynamic shared memory of the launch, 16-byte aligned.
 #define DYNAMIC_SHARED(name) unsigned char* const name = static_cast<unsigned char*>(software_card::dynamic_shared())
 
-struct alignas(8) uint2 {
-    unsigned x, y;
-};
 struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
@@ -179,17 +176,7 @@ inline float __uint_as_float(unsigned bits) {
     std::memcpy(&value, &bits, sizeof value);
     return value;
 }
-inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline float rsqrtf(float value) { return 1.0f / std::sqrt(value); }
-
-template <typename T>
-constexpr T min(T a, T b) {
-    return b < a ? b : a;
-}
-template <typename T>
-constexpr T max(T a, T b) {
-    return a < b ? b : a;
-}
 
 // bfloat16: the upper half of an f32.
 struct bf16 {

@@ -2,7 +2,7 @@
 // device.hpp.
 //
 // Compile together: emulator.cpp, and every kernel file as C++:
-//     g++ -std=c++17 -O2 -fPIC -pthread -DSOFTWARE_CARD -c -x c++ rows.cu
+//     g++ -std=c++17 -O2 -fPIC -pthread -DSOFTWARE_CARD -Wno-unknown-pragmas -c -x c++ rows.cu
 #pragma once
 
 namespace software_card {

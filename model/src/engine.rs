@@ -103,6 +103,17 @@ enum Backend {
     Device(Box<DeviceLlama>),
 }
 
+impl Backend {
+    /// The CPU's pass, if it is that.
+    fn host(&self) -> Option<&Llama> {
+        match self {
+            Self::Host(llama) => Some(llama),
+            #[cfg(any(feature = "cuda", test))]
+            Self::Device(_) => None,
+        }
+    }
+}
+
 /// `$body` with `$model` bound to what computes: both kinds are a [`Forward`].
 macro_rules! with_model {
     ($backend:expr, $model:ident => $body:expr) => {
@@ -134,17 +145,17 @@ impl Local {
         })
     }
 
-    /// [`Local::open`] with the card's pass on the CPU, through the twins of its kernels: for tests.
+    /// [`Local::open`] with the card's pass on any device: on the CPU it runs through the twins of its kernels.
     #[cfg(test)]
-    pub(crate) fn open_twin(
+    pub(crate) fn open_on(
         source: &Source,
         options: &LoadOptions,
+        device: &candle_core::Device,
         passes: crate::device::Passes,
         free: u64,
     ) -> Result<Self, ModelError> {
-        let device = candle_core::Device::Cpu;
         Self::open_with(source, options, |checkpoint| {
-            load_on(checkpoint, options, &device, "twin", passes, || Ok(free))
+            load_on(checkpoint, options, device, "test", passes, || Ok(free))
         })
     }
 
@@ -251,14 +262,10 @@ impl Local {
         let Some((last, _)) = tokens.split_last() else {
             return Ok(Vec::new());
         };
-        let llama = match &self.backend {
-            Backend::Host(llama) => llama,
-            #[cfg(any(feature = "cuda", test))]
-            Backend::Device(_) => {
-                return Err(ModelError::Device(
-                    "whole rows of logits are read on the CPU only".to_owned(),
-                ));
-            }
+        let Some(llama) = self.backend.host() else {
+            return Err(ModelError::Device(
+                "whole rows of logits are read on the CPU only".to_owned(),
+            ));
         };
         let sequence = Sequence {
             context: tokens,

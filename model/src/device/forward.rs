@@ -56,6 +56,31 @@ struct Pass<'a> {
     kept: Option<&'a Kept>,
 }
 
+/// Rows that go through the dense products together. Products run over all `padded` rows, whatever lies in those
+/// beyond `rows`; all else only over these.
+struct Chunk {
+    first: usize,
+    rows: usize,
+    padded: usize,
+}
+
+impl Chunk {
+    /// The chunk's rows of a buffer that holds all of a batch, with the padding.
+    fn whole(&self, buffer: &Tensor) -> Result<Tensor> {
+        buffer.narrow(0, self.first, self.padded)
+    }
+
+    /// As [`Chunk::whole`], without the padding.
+    fn real(&self, buffer: &Tensor) -> Result<Tensor> {
+        buffer.narrow(0, self.first, self.rows)
+    }
+
+    /// A buffer that one chunk after the other uses.
+    fn scratch(&self, buffer: &Tensor) -> Result<Tensor> {
+        buffer.narrow(0, 0, self.padded)
+    }
+}
+
 /// Keys and values of all layers, `[2, slots, key-value heads, head size]` each.
 pub(crate) struct Kept(Vec<Tensor>);
 
@@ -182,9 +207,7 @@ impl DeviceLlama {
             bail!("a batch of {count} rows, there is room for {}", work.rows);
         }
         self.check_bounds(pass)?;
-        let mut tokens = pass.tokens.to_vec();
-        tokens.resize(padded, 0);
-        let tokens = self.upload(&tokens)?;
+        let tokens = self.upload(pass.tokens)?;
         let table = Table::new(
             pass.positions,
             pass.runs,
@@ -194,19 +217,25 @@ impl DeviceLlama {
         let table = Uploaded::new(&table, pass.positions, pass.shape, &self.device)?;
         let slots = self.upload(pass.slots)?;
 
-        let chunks: Vec<usize> = (0..padded).step_by(chunk).collect();
-        let stream = |first: usize| work.stream.narrow(0, first, chunk);
-        let normed = work.normed.narrow(0, 0, chunk)?;
-        for &first in &chunks {
-            let tokens = tokens.narrow(0, first, chunk)?;
-            embed(&stream(first)?, &self.outer.embedding, &tokens)?;
+        let chunks: Vec<Chunk> = (0..count)
+            .step_by(chunk)
+            .map(|first| Chunk {
+                first,
+                rows: chunk.min(count - first),
+                padded: chunk,
+            })
+            .collect();
+        for part in &chunks {
+            let tokens = tokens.narrow(0, part.first, part.rows)?;
+            embed(&part.real(&work.stream)?, &self.outer.embedding, &tokens)?;
         }
         for index in 0..self.config.layers {
             let layer = self.layers.layer(index)?;
-            for &first in &chunks {
-                let norm = &layer.attention_norm;
-                rms_norm(&normed, &stream(first)?, norm, self.config.norm_epsilon)?;
-                let fused = work.fused.narrow(0, first, chunk)?;
+            for part in &chunks {
+                let (norm, epsilon) = (&layer.attention_norm, self.config.norm_epsilon);
+                let normed = part.scratch(&work.normed)?;
+                rms_norm(&normed, &part.real(&work.stream)?, norm, epsilon)?;
+                let fused = part.whole(&work.fused)?;
                 product(&fused, &normed, &layer.query_key_value, Into::Place)?;
             }
             let key_values = match pass.kept {
@@ -235,30 +264,33 @@ impl DeviceLlama {
             if last {
                 self.read_out(pass, &layer, &mut read)?;
             } else {
-                for &first in &chunks {
-                    let attended = work.attended.narrow(0, first, chunk)?;
-                    self.feed_forward(&layer, &stream(first)?, &attended)?;
+                for part in &chunks {
+                    self.feed_forward(&layer, part, &work.stream, &work.attended)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// What follows attention in a layer, for a chunk of rows: `stream` is summed up in place.
-    fn feed_forward(&self, layer: &Layer, stream: &Tensor, attended: &Tensor) -> Result<()> {
-        let chunk = stream.dim(0)?;
-        let part = |buffer: &Tensor| buffer.narrow(0, 0, chunk);
-        let (normed, gate_up, gated) = (
-            part(&self.workspace.normed)?,
-            part(&self.workspace.gate_up)?,
-            part(&self.workspace.gated)?,
-        );
-        product(stream, attended, &layer.output, Into::Sum)?;
-        let norm = &layer.feed_forward_norm;
-        rms_norm(&normed, stream, norm, self.config.norm_epsilon)?;
+    /// What follows attention in a layer, for a chunk of rows: their part of `stream` is summed up in place.
+    fn feed_forward(
+        &self,
+        layer: &Layer,
+        part: &Chunk,
+        stream: &Tensor,
+        attended: &Tensor,
+    ) -> Result<()> {
+        let work = &self.workspace;
+        let normed = part.scratch(&work.normed)?;
+        let gate_up = part.scratch(&work.gate_up)?;
+        let gated = part.scratch(&work.gated)?;
+        let whole = part.whole(stream)?;
+        product(&whole, &part.whole(attended)?, &layer.output, Into::Sum)?;
+        let (norm, epsilon) = (&layer.feed_forward_norm, self.config.norm_epsilon);
+        rms_norm(&normed, &part.real(stream)?, norm, epsilon)?;
         product(&gate_up, &normed, &layer.gate_up, Into::Place)?;
-        silu_multiply(&gated, &gate_up)?;
-        product(stream, &gated, &layer.down, Into::Sum)
+        silu_multiply(&gated, &gate_up.narrow(0, 0, part.rows)?)?;
+        product(&whole, &gated, &layer.down, Into::Sum)
     }
 
     /// The end of the last layer and the output matrix, for the rows that are read only.
@@ -270,21 +302,20 @@ impl DeviceLlama {
     ) -> Result<()> {
         let (chunk, head) = (pass.rows.layer, pass.rows.head);
         let work = &self.workspace;
-        let part = |buffer: &Tensor| buffer.narrow(0, 0, chunk);
-        let (picked, attended, normed) = (
-            part(&work.picked)?,
-            part(&work.picked_attended)?,
-            part(&work.normed)?,
-        );
         let logits = work.logits.narrow(0, 0, head)?;
         for (at, wanted) in pass.wanted.chunks(chunk).enumerate() {
-            let mut index = wanted.to_vec();
-            index.resize(chunk, 0);
-            let index = self.upload(&index)?;
-            gather_rows(&picked, &work.stream, &index)?;
-            gather_rows(&attended, &work.attended, &index)?;
-            self.feed_forward(layer, &picked, &attended)?;
-            rms_norm(&normed, &picked, &self.outer.norm, self.config.norm_epsilon)?;
+            let part = Chunk {
+                first: 0,
+                rows: wanted.len(),
+                padded: chunk,
+            };
+            let index = self.upload(wanted)?;
+            gather_rows(&work.picked, &work.stream, &index)?;
+            gather_rows(&work.picked_attended, &work.attended, &index)?;
+            self.feed_forward(layer, &part, &work.picked, &work.picked_attended)?;
+            let normed = part.scratch(&work.normed)?;
+            let (norm, epsilon) = (&self.outer.norm, self.config.norm_epsilon);
+            rms_norm(&normed, &part.real(&work.picked)?, norm, epsilon)?;
             for first in (0..wanted.len()).step_by(head) {
                 let rows = normed.narrow(0, first, head)?;
                 product(&logits, &rows, &self.outer.head, Into::Place)?;

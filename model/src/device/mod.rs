@@ -7,6 +7,8 @@
 mod attention;
 #[cfg(feature = "cuda")]
 mod card;
+#[cfg(all(feature = "cuda", test))]
+mod card_tests;
 mod forward;
 #[cfg(feature = "cuda")]
 mod launch;
@@ -45,5 +47,7 @@ fn device_error(error: candle_core::Error) -> ModelError {
     {
         return card::explain(&error).into();
     }
-    ModelError::Device(error.to_string())
+    // One line: candle adds a backtrace where `RUST_BACKTRACE` asks for one.
+    let text = error.to_string();
+    ModelError::Device(text.lines().next().unwrap_or_default().to_owned())
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{
-    Device, Result, bail,
+    Device, Result,
     cuda_backend::{
         WrapErr,
         cudarc::driver::{CudaEvent, CudaStream, DeviceRepr, PinnedHostSlice, result},
@@ -30,25 +30,25 @@ struct Halves {
 }
 
 impl Staging {
-    /// Takes the pinned memory.
+    /// Takes the pinned memory; none for a device that is no card.
     ///
     /// # Errors
-    /// When there is none.
-    pub(super) fn new(device: &Device) -> Result<Self> {
+    /// When there is none to be had.
+    pub(super) fn new(device: &Device) -> Result<Option<Self>> {
         let Device::Cuda(device) = device else {
-            bail!("pinned memory is for CUDA devices")
+            return Ok(None);
         };
         let stream = device.cuda_stream();
         // SAFETY: bytes are valid whatever they are; each is written before it is read.
         let pinned = || unsafe { stream.context().alloc_pinned::<u8>(HALF) }.w();
-        Ok(Self {
+        Ok(Some(Self {
             halves: Mutex::new(Halves {
                 pinned: [pinned()?, pinned()?],
                 fetched: [None, None],
                 next: 0,
             }),
             stream,
-        })
+        }))
     }
 
     /// Copies `values` to `address` on the card. The copy is in the stream's order.

@@ -1,5 +1,5 @@
-//! Promise: the card's pass gives what the CPU's gives. Here it runs through the twins of its kernels: everything
-//! but the kernels themselves, which are held to their twins where there is a card (`tests/card_kernels.rs`).
+//! Promise: the card's pass gives what the CPU's gives, whatever the batches. It runs on the CPU, through the twins of
+//! its kernels, and on a card where there is one (`card_tests.rs`).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -12,8 +12,8 @@ use super::{
     workspace::{PassRows, Workspace},
 };
 use crate::{
-    Answer, Config, Generation, LanguageModel, LoadOptions, Local, Prompt, Request, Sampling, Sink,
-    SinkError, Source, testing,
+    Answer, Config, Dtype, Generation, LanguageModel, LoadOptions, Local, Prompt, Request,
+    Sampling, Sink, SinkError, Source, testing,
 };
 
 /// Small products, so that small batches have several chunks.
@@ -54,12 +54,22 @@ fn config() -> Config {
     }
 }
 
-fn twin(directory: &Path, batch_rows: usize) -> Local {
+/// The CPU, and the first card if there is one.
+fn devices() -> Vec<Device> {
+    #[cfg(feature = "cuda")]
+    let card = super::card_tests::device();
+    #[cfg(not(feature = "cuda"))]
+    let card = None;
+    std::iter::once(Device::Cpu).chain(card).collect()
+}
+
+fn open(directory: &Path, batch_rows: usize, device: &Device) -> Local {
     let options = LoadOptions {
         batch_rows: Some(batch_rows),
         ..LoadOptions::default()
     };
-    Local::open_twin(&Source::Path(directory.to_owned()), &options, SMALL, FREE).unwrap()
+    let source = Source::Path(directory.to_owned());
+    Local::open_on(&source, &options, device, SMALL, FREE).unwrap()
 }
 
 fn host(directory: &Path) -> Local {
@@ -85,26 +95,28 @@ fn requests() -> Vec<Request> {
         .collect()
 }
 
-/// The largest difference between the log-probabilities of equal tokens.
-fn largest_difference(ours: &[Answer], theirs: &[Answer]) -> f32 {
-    let pairs = ours.iter().zip(theirs).flat_map(|pair| match pair {
-        (
-            Answer::LogLikelihood {
-                log_probs: ours,
-                greedy: our_greedy,
-                ..
-            },
-            Answer::LogLikelihood {
-                log_probs: theirs,
-                greedy: their_greedy,
-                ..
-            },
-        ) => {
-            assert_eq!(our_greedy, their_greedy);
-            assert_eq!(ours.len(), theirs.len());
-            ours.iter().zip(theirs).map(|(a, b)| (a - b).abs())
-        }
+fn log_probs(answer: &Answer) -> (&[f32], bool) {
+    match answer {
+        Answer::LogLikelihood {
+            log_probs, greedy, ..
+        } => (log_probs, *greedy),
         other => panic!("{other:?}"),
+    }
+}
+
+/// The largest difference between the log-probabilities of equal tokens; all greedy flags are the same.
+fn largest_difference(ours: &[Answer], theirs: &[Answer]) -> f32 {
+    for (ours, theirs) in ours.iter().zip(theirs) {
+        assert_eq!(log_probs(ours).1, log_probs(theirs).1);
+    }
+    largest_log_prob_difference(ours, theirs)
+}
+
+fn largest_log_prob_difference(ours: &[Answer], theirs: &[Answer]) -> f32 {
+    let pairs = ours.iter().zip(theirs).flat_map(|(ours, theirs)| {
+        let (ours, theirs) = (log_probs(ours).0, log_probs(theirs).0);
+        assert_eq!(ours.len(), theirs.len());
+        ours.iter().zip(theirs).map(|(a, b)| (a - b).abs())
     });
     pairs.fold(0.0, f32::max)
 }
@@ -138,11 +150,13 @@ fn scores_are_the_hosts() {
         let directory = tempfile::tempdir().unwrap();
         testing::write_checkpoint(directory.path(), &config, 5).unwrap();
         let requests = requests();
-        let ours = answers(&mut twin(directory.path(), 300), &requests);
         let theirs = answers(&mut host(directory.path()), &requests);
-        // Both in f32, summed in different orders.
-        let difference = largest_difference(&ours, &theirs);
-        assert!(difference < 2e-5, "{name}: {difference}");
+        for device in devices() {
+            let ours = answers(&mut open(directory.path(), 300, &device), &requests);
+            // Both in f32, summed in different orders.
+            let difference = largest_difference(&ours, &theirs);
+            assert!(difference < 2e-5, "{name}, {device:?}: {difference}");
+        }
     }
 }
 
@@ -151,17 +165,17 @@ fn scores_do_not_depend_on_batching() {
     let directory = tempfile::tempdir().unwrap();
     testing::write_checkpoint(directory.path(), &config(), 5).unwrap();
     let requests = requests();
-    let together = answers(&mut twin(directory.path(), 960), &requests);
-    for rows in [240, 480] {
-        assert_eq!(
-            answers(&mut twin(directory.path(), rows), &requests),
-            together
-        );
-    }
-    let mut alone = twin(directory.path(), 240);
-    for (request, expected) in requests.iter().zip(&together).step_by(7) {
-        let answer = answers(&mut alone, std::slice::from_ref(request));
-        assert_eq!(&answer[0], expected);
+    for device in devices() {
+        let open = |rows| open(directory.path(), rows, &device);
+        let together = answers(&mut open(960), &requests);
+        for rows in [240, 480] {
+            assert_eq!(answers(&mut open(rows), &requests), together, "{rows} rows");
+        }
+        let mut alone = open(240);
+        for (request, expected) in requests.iter().zip(&together).step_by(7) {
+            let answer = answers(&mut alone, std::slice::from_ref(request));
+            assert_eq!(&answer[0], expected);
+        }
     }
 }
 
@@ -205,9 +219,72 @@ fn completions_are_the_hosts() {
                 })
                 .collect()
         };
-        let ours = texts(answers(&mut twin(directory.path(), 96), &requests));
         let theirs = texts(answers(&mut host(directory.path()), &requests));
-        assert_eq!(ours, theirs);
+        for device in devices() {
+            let mut model = open(directory.path(), 96, &device);
+            let ours = texts(answers(&mut model, &requests));
+            assert_eq!(ours, theirs, "{device:?}");
+            // One at a time, and so in other batches.
+            let alone = requests
+                .iter()
+                .step_by(5)
+                .flat_map(|request| texts(answers(&mut model, std::slice::from_ref(request))));
+            let together = ours.iter().step_by(5).cloned();
+            assert!(alone.eq(together), "{device:?}");
+        }
+    }
+}
+
+/// The real checkpoint, if it is there.
+fn real() -> Option<Source> {
+    let path = std::env::var_os("LLAMA_EVAL_CHECKPOINT").map_or_else(
+        || {
+            let target = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/checkpoints");
+            Path::new(target).join("SmolLM2-135M-Instruct.Q4_1.gguf")
+        },
+        Into::into,
+    );
+    if path.exists() {
+        return Some(Source::Path(path));
+    }
+    let required = std::env::var_os("LLAMA_EVAL_REQUIRE_GOLD").is_some();
+    assert!(!required, "{} is missing", path.display());
+    println!("skipped: {} not found", path.display());
+    None
+}
+
+#[test]
+fn a_real_models_scores_are_the_hosts() {
+    let Some(source) = real() else { return };
+    let question =
+        "Question: Which of these is a planet that people can see without a telescope?\n";
+    let choices = [
+        " Mars",
+        " Pluto and its moon",
+        " the Sun",
+        " a comet's tail, at noon",
+    ];
+    let requests: Vec<Request> = ["Answer:", "It is"]
+        .iter()
+        .flat_map(|end| choices.map(|choice| scored(&format!("{question}{end}"), choice)))
+        .collect();
+    let theirs = answers(
+        &mut Local::open(&source, &LoadOptions::default()).unwrap(),
+        &requests,
+    );
+    for device in devices() {
+        // 16-bit numbers have 8 bits after the first: what is left of that after 30 layers was seen to be below 0.1.
+        for (dtype, tolerance) in [(Dtype::F32, 1e-3), (Dtype::Bf16, 0.2)] {
+            let options = LoadOptions {
+                dtype,
+                batch_rows: Some(96),
+                ..LoadOptions::default()
+            };
+            let mut model = Local::open_on(&source, &options, &device, SMALL, FREE).unwrap();
+            let ours = answers(&mut model, &requests);
+            let difference = largest_log_prob_difference(&ours, &theirs);
+            assert!(difference < tolerance, "{device:?} {dtype:?}: {difference}");
+        }
     }
 }
 
@@ -217,7 +294,7 @@ fn too_little_memory_is_said_with_its_numbers() {
     testing::write_checkpoint(directory.path(), &config(), 5).unwrap();
     let source = Source::Path(directory.path().to_owned());
     let options = LoadOptions::default();
-    let error = match Local::open_twin(&source, &options, SMALL, 768 << 20) {
+    let error = match Local::open_on(&source, &options, &Device::Cpu, SMALL, 768 << 20) {
         Ok(_) => panic!("the reserve alone is 768 MiB"),
         Err(error) => error.to_string(),
     };

@@ -127,7 +127,7 @@ pub(super) struct FromCheckpoint<'a> {
     device: &'a Device,
     dtype: DType,
     #[cfg(feature = "cuda")]
-    staging: super::staging::Staging,
+    staging: Option<super::staging::Staging>,
 }
 
 impl<'a> FromCheckpoint<'a> {
@@ -163,7 +163,7 @@ impl Fill for FromCheckpoint<'_> {
             let upload = Upload {
                 values: &values,
                 #[cfg(feature = "cuda")]
-                staging: &self.staging,
+                staging: self.staging.as_ref(),
             };
             place.inplace_op1(&upload).map_err(super::device_error)?;
             first += outputs;
@@ -181,7 +181,7 @@ impl Fill for FromCheckpoint<'_> {
 struct Upload<'a> {
     values: &'a Tensor,
     #[cfg(feature = "cuda")]
-    staging: &'a super::staging::Staging,
+    staging: Option<&'a super::staging::Staging>,
 }
 
 impl InplaceOp1 for Upload<'_> {
@@ -215,10 +215,13 @@ impl InplaceOp1 for Upload<'_> {
         };
         let (first, last) = super::operation::contiguous("upload", values)?;
         let address = super::launch::pointer(out, layout)?;
+        let Some(staging) = self.staging else {
+            bail!("upload: no pinned memory")
+        };
         match storage {
-            F32(values) => self.staging.copy(address, &values[first..last]),
-            BF16(values) => self.staging.copy(address, &values[first..last]),
-            F16(values) => self.staging.copy(address, &values[first..last]),
+            F32(values) => staging.copy(address, &values[first..last]),
+            BF16(values) => staging.copy(address, &values[first..last]),
+            F16(values) => staging.copy(address, &values[first..last]),
             _ => bail!("upload: no floating point"),
         }
     }

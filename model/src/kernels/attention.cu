@@ -9,7 +9,7 @@
 // attention_<type>_h<SIZE>_q<QROWS>: grid (tiles, kv_heads), 2 * QROWS threads. W = 64 where QROWS = 64, W = 32 where
 // QROWS = 16. Dynamic shared memory, in bytes:
 //     bytes of the type * SIZE * (type is f32 ? QROWS + 2 * W : QROWS == 64 ? 4 * W : 6 * W)
-// `fused`, `kv`, `out`, `steps`, `cosine` and `sine` are 16-byte aligned.
+// `fused`, `kv`, `out`, `cosine` and `sine` are 16-byte aligned.
 #include "common.cuh"
 
 namespace {
@@ -94,8 +94,8 @@ struct Tile : Arguments<T>, Layout<T, SIZE> {
     __device__ __forceinline__ Ahead read(u32 step) const {
         Ahead ahead = {};
         if (step < step_count) {
-            const uint4 table = reinterpret_cast<const uint4*>(this->steps)[first_step + step];
-            ahead.window = table.x, ahead.begin = table.y, ahead.end = table.z;
+            const u32* const table = this->steps + 4 * size_t(first_step + step);
+            ahead.window = table[0], ahead.begin = table[1], ahead.end = table[2];
 #pragma unroll
             for (u32 word = 0; word < WORDS; ++word)
                 ahead.slots[word] = this->slots[size_t(first_step + step) * W + 32 * word + lane];

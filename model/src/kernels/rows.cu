@@ -41,7 +41,7 @@ __device__ __forceinline__ void rms_norm(T* out, const float* stream, const floa
         load(values, from + at, hidden - at, wide);
         load(weights, weight + at, hidden - at, wide);
 #pragma unroll
-        for (u32 k = 0; k < 8; ++k) values[k] *= factor * weights[k];
+        for (u32 k = 0; k < 8; ++k) values[k] = values[k] * factor * weights[k];
         store(to + at, values, hidden - at, wide);
     }
 }
