@@ -1,6 +1,8 @@
 //! End-to-end tests: the program as its users meet it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[cfg(feature = "cuda")]
+mod card;
 mod cli;
 mod generation_parity;
 mod judging;

@@ -35,6 +35,8 @@ pub(crate) trait Forward {
     type Running;
     /// Keys and values that outlive a batch.
     type Cache;
+    /// A step of generation that was begun.
+    type Stepping;
 
     /// Bytes of the weights, of what is needed at any time, and of one batch of `rows`.
     fn memory_bytes(&self, rows: usize) -> u64;
@@ -73,7 +75,29 @@ pub(crate) trait Forward {
     fn fill(&self, cache: &Self::Cache, tokens: &[u32], rows: CachedRows)
     -> Result<(), ModelError>;
 
-    /// Feeds one token of each sequence and chooses what follows, by the draw of each.
+    /// Is it worth beginning a step before the last one's tokens have been looked at? Where host and device take turns
+    /// it is; a row of a sequence that has just ended is then computed for nothing.
+    fn runs_ahead(&self) -> bool;
+
+    /// Begins to feed one token of each sequence and to choose what follows, by the draw of each.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn begin_step(
+        &self,
+        cache: &Self::Cache,
+        feed: Feed<'_, Self::Stepping>,
+        rows: CachedRows,
+        draws: &[Draw],
+    ) -> Result<Self::Stepping, ModelError>;
+
+    /// Waits for a step: what was chosen for each sequence.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn finish_step(&self, stepping: Self::Stepping) -> Result<Vec<Chosen>, ModelError>;
+
+    /// A step from beginning to end.
     ///
     /// # Errors
     /// When the device fails.
@@ -83,7 +107,18 @@ pub(crate) trait Forward {
         tokens: &[u32],
         rows: CachedRows,
         draws: &[Draw],
-    ) -> Result<Vec<Chosen>, ModelError>;
+    ) -> Result<Vec<Chosen>, ModelError> {
+        self.finish_step(self.begin_step(cache, Feed::Tokens(tokens), rows, draws)?)
+    }
+}
+
+/// Where the tokens of a step come from.
+#[derive(Debug)]
+pub(crate) enum Feed<'a, S> {
+    /// From the host.
+    Tokens(&'a [u32]),
+    /// What the step before has chosen or will choose, row by row.
+    Chosen(&'a S),
 }
 
 /// Targets of a tree by the row they are read from.

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     Checkpoint, Config, ModelError,
-    forward::{ByRow, CachedRows, Chosen, Forward, Prediction},
+    forward::{ByRow, CachedRows, Chosen, Feed, Forward, Prediction},
     llama::{Heads, cache::TILE, heads},
     sampling::Draw,
     tree::TokenTree,
@@ -41,9 +41,16 @@ pub(crate) struct DeviceLlama {
     workspace: Workspace,
 }
 
+/// Tokens of a pass, `[rows]`.
+enum Tokens<'a> {
+    Host(&'a [u32]),
+    /// Chosen by a step, and so in the vocabulary.
+    Device(&'a Tensor),
+}
+
 /// What one pass computes.
 struct Pass<'a> {
-    tokens: &'a [u32],
+    tokens: Tokens<'a>,
     positions: &'a [u32],
     /// Slot each row's key and value go to.
     slots: &'a [u32],
@@ -89,8 +96,16 @@ pub(crate) struct Running {
     by_row: ByRow,
     /// For each target the token.
     tokens: Vec<u32>,
-    summaries: Readback,
-    log_probs: Readback,
+    summaries: Readback<f32>,
+    log_probs: Readback<f32>,
+}
+
+/// A step that was begun.
+pub(crate) struct Stepping {
+    /// The chosen tokens, `[rows]`.
+    chosen: Tensor,
+    tokens: Readback<u32>,
+    summaries: Readback<f32>,
 }
 
 impl DeviceLlama {
@@ -200,14 +215,17 @@ impl DeviceLlama {
         pass: &Pass<'_>,
         mut read: impl FnMut(Range<usize>, &Tensor) -> Result<()>,
     ) -> Result<()> {
-        let (count, chunk) = (pass.tokens.len(), pass.rows.layer);
+        let (count, chunk) = (pass.positions.len(), pass.rows.layer);
         let padded = count.next_multiple_of(chunk);
         let work = &self.workspace;
         if count == 0 || padded > work.rows {
             bail!("a batch of {count} rows, there is room for {}", work.rows);
         }
         self.check_bounds(pass)?;
-        let tokens = self.upload(pass.tokens)?;
+        let tokens = match pass.tokens {
+            Tokens::Host(tokens) => self.upload(tokens)?,
+            Tokens::Device(tokens) => tokens.clone(),
+        };
         let table = Table::new(
             pass.positions,
             pass.runs,
@@ -340,7 +358,15 @@ impl DeviceLlama {
             Some(None) => 0,
             None => self.workspace.rows,
         };
-        if pass.positions.len() != pass.tokens.len() || pass.slots.len() != pass.tokens.len() {
+        let rows = pass.positions.len();
+        let tokens = match pass.tokens {
+            Tokens::Host(tokens) => {
+                below("token", tokens, self.config.vocabulary)?;
+                tokens.len()
+            }
+            Tokens::Device(tokens) => tokens.elem_count(),
+        };
+        if tokens != rows || pass.slots.len() != rows {
             bail!("tokens, positions and slots are not equally many");
         }
         for run in pass.runs {
@@ -348,10 +374,9 @@ impl DeviceLlama {
                 bail!("keys at slot {} of {slots}", run.slot);
             }
         }
-        below("token", pass.tokens, self.config.vocabulary)?;
         below("position", pass.positions, self.config.context_length)?;
         below("slot", pass.slots, slots)?;
-        below("row", pass.wanted, pass.tokens.len())
+        below("row", pass.wanted, rows)
     }
 
     fn upload(&self, values: &[u32]) -> Result<Tensor> {
@@ -379,7 +404,7 @@ impl DeviceLlama {
         let (target_rows, target_tokens) = (self.upload(&rows)?, self.upload(&tokens)?);
         let slots: Vec<u32> = (0..tree.tokens.len() as u32).collect();
         let pass = Pass {
-            tokens: &tree.tokens,
+            tokens: Tokens::Host(&tree.tokens),
             positions: &tree.positions,
             slots: &slots,
             runs: &key_runs(tree),
@@ -437,18 +462,22 @@ impl DeviceLlama {
         Ok(predictions.into_iter().map(|(_, it)| it).collect())
     }
 
-    fn run_step(
+    fn begin_stepping(
         &self,
         kept: &Kept,
-        tokens: &[u32],
+        tokens: Tokens<'_>,
         rows: &CachedRows,
         draws: &[Draw],
-    ) -> Result<Vec<Chosen>> {
-        let wanted: Vec<u32> = (0..tokens.len() as u32).collect();
+    ) -> Result<Stepping> {
+        let count = rows.positions.len();
+        if draws.len() != count {
+            bail!("{} draws for {count} sequences", draws.len());
+        }
+        let wanted: Vec<u32> = (0..count as u32).collect();
         let choices: Vec<f64> = draws.iter().copied().flat_map(choice).collect();
-        let choices = Tensor::from_slice(&choices, (draws.len(), CHOICE), &self.device)?;
-        let chosen = Tensor::zeros(tokens.len(), DType::U32, &self.device)?;
-        let all_summaries = Tensor::zeros((tokens.len(), SUMMARY), DType::F32, &self.device)?;
+        let choices = Tensor::from_vec(choices, (count, CHOICE), &self.device)?;
+        let chosen = Tensor::zeros(count, DType::U32, &self.device)?;
+        let all_summaries = Tensor::zeros((count, SUMMARY), DType::F32, &self.device)?;
         let pass = Pass {
             tokens,
             positions: &rows.positions,
@@ -465,8 +494,16 @@ impl DeviceLlama {
             summaries(&summary, logits)?;
             sample(&of(&chosen)?, logits, &summary, &of(&choices)?)
         })?;
-        let summaries = all_summaries.flatten_all()?.to_vec1::<f32>()?;
-        let chosen = chosen.to_vec1::<u32>()?;
+        Ok(Stepping {
+            tokens: Readback::begin(&chosen)?,
+            summaries: Readback::begin(&all_summaries)?,
+            chosen,
+        })
+    }
+
+    fn finish_stepping(stepping: Stepping) -> Result<Vec<Chosen>> {
+        let summaries = stepping.summaries.wait()?;
+        let chosen = stepping.tokens.wait()?;
         Ok(chosen
             .into_iter()
             .zip(summaries.chunks_exact(SUMMARY))
@@ -482,6 +519,7 @@ impl DeviceLlama {
 impl Forward for DeviceLlama {
     type Running = Running;
     type Cache = Kept;
+    type Stepping = Stepping;
 
     fn memory_bytes(&self, _: usize) -> u64 {
         // The buffers are allocated once, for the greatest batch.
@@ -524,7 +562,7 @@ impl Forward for DeviceLlama {
 
     fn fill(&self, kept: &Kept, tokens: &[u32], rows: CachedRows) -> ModelResult<()> {
         let pass = Pass {
-            tokens,
+            tokens: Tokens::Host(tokens),
             positions: &rows.positions,
             slots: &rows.slots,
             runs: &cached_runs(&rows),
@@ -536,15 +574,27 @@ impl Forward for DeviceLlama {
         self.run(&pass, |_, _| Ok(())).map_err(device_error)
     }
 
-    fn step(
+    fn runs_ahead(&self) -> bool {
+        true
+    }
+
+    fn begin_step(
         &self,
         kept: &Kept,
-        tokens: &[u32],
+        feed: Feed<'_, Stepping>,
         rows: CachedRows,
         draws: &[Draw],
-    ) -> ModelResult<Vec<Chosen>> {
-        self.run_step(kept, tokens, &rows, draws)
+    ) -> ModelResult<Stepping> {
+        let tokens = match feed {
+            Feed::Tokens(tokens) => Tokens::Host(tokens),
+            Feed::Chosen(before) => Tokens::Device(&before.chosen),
+        };
+        self.begin_stepping(kept, tokens, &rows, draws)
             .map_err(device_error)
+    }
+
+    fn finish_step(&self, stepping: Stepping) -> ModelResult<Vec<Chosen>> {
+        Self::finish_stepping(stepping).map_err(device_error)
     }
 }
 

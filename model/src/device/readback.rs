@@ -1,18 +1,33 @@
 //! Results on their way from the device to main memory, while the device goes on with the next batch.
 
-use candle_core::{Result, Tensor};
+#[cfg(feature = "cuda")]
+use candle_core::cuda_backend::{
+    CudaDType, WrapErr,
+    cudarc::driver::{DeviceRepr, PinnedHostSlice, ValidAsZeroBits},
+};
+use candle_core::{Result, Tensor, WithDType};
 
-/// f32 values that were asked for.
-pub(super) enum Readback {
+/// Numbers that are read back.
+#[cfg(feature = "cuda")]
+pub(super) trait Number: WithDType + CudaDType + DeviceRepr + ValidAsZeroBits {}
+/// Numbers that are read back.
+#[cfg(not(feature = "cuda"))]
+pub(super) trait Number: WithDType {}
+
+impl Number for f32 {}
+impl Number for u32 {}
+
+/// Values that were asked for.
+pub(super) enum Readback<T> {
     /// They are here.
-    Here(Vec<f32>),
+    Here(Vec<T>),
     /// The card puts them into pinned memory.
     #[cfg(feature = "cuda")]
-    Coming(candle_core::cuda_backend::cudarc::driver::PinnedHostSlice<f32>),
+    Coming(PinnedHostSlice<T>),
 }
 
-impl Readback {
-    /// Asks for the values of a contiguous f32 tensor, as they are when all that was begun before has been done.
+impl<T: Number> Readback<T> {
+    /// Asks for the values of a contiguous tensor, as they are when all that was begun before has been done.
     ///
     /// # Errors
     /// When the device fails.
@@ -21,15 +36,13 @@ impl Readback {
         if let candle_core::Device::Cuda(device) = tensor.device()
             && tensor.elem_count() > 0
         {
-            use candle_core::cuda_backend::WrapErr;
             let stream = device.cuda_stream();
             let (storage, layout) = tensor.storage_and_layout();
             let (start, end) = super::operation::contiguous("readback", layout)?;
             if let candle_core::Storage::Cuda(storage) = &*storage {
-                let values = storage.as_cuda_slice::<f32>()?.slice(start..end);
-                // SAFETY: f32 of any bits are valid, and the copy below writes all of them before they are read.
-                let mut pinned =
-                    unsafe { stream.context().alloc_pinned::<f32>(end - start) }.w()?;
+                let values = storage.as_cuda_slice::<T>()?.slice(start..end);
+                // SAFETY: numbers of any bits are valid, and the copy below writes all of them before they are read.
+                let mut pinned = unsafe { stream.context().alloc_pinned::<T>(end - start) }.w()?;
                 stream.memcpy_dtoh(&values, &mut pinned).w()?;
                 return Ok(Self::Coming(pinned));
             }
@@ -41,14 +54,11 @@ impl Readback {
     ///
     /// # Errors
     /// When the device has failed.
-    pub(super) fn wait(self) -> Result<Vec<f32>> {
+    pub(super) fn wait(self) -> Result<Vec<T>> {
         match self {
             Self::Here(values) => Ok(values),
             #[cfg(feature = "cuda")]
-            Self::Coming(pinned) => {
-                use candle_core::cuda_backend::WrapErr;
-                Ok(pinned.as_slice().w()?.to_vec())
-            }
+            Self::Coming(pinned) => Ok(pinned.as_slice().w()?.to_vec()),
         }
     }
 }

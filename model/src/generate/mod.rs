@@ -16,7 +16,7 @@ use crate::{
     Answer, Completion, Encoded, Encoder, Finish, Generation, ModelError, Sink,
     completion::Growing,
     encoding::Unanswerable,
-    forward::{Chosen, Forward},
+    forward::{CachedRows, Chosen, Feed, Forward},
     llama::{
         NodeKeys,
         cache::{TILE, Tiles, tiles},
@@ -152,6 +152,8 @@ struct Leaf {
     next: u32,
     text: Growing,
     margin: f32,
+    /// Its answer was given; nothing that is computed of it counts any more.
+    ended: bool,
 }
 
 impl Leaf {
@@ -162,6 +164,11 @@ impl Leaf {
 
     fn tiles(&self) -> usize {
         tiles(self.first, self.limit)
+    }
+
+    /// Has it ended, or will it with the token that is being computed, whatever that is?
+    fn will_have_ended(&self) -> bool {
+        self.ended || self.fed() + 1 >= self.limit
     }
 }
 
@@ -236,8 +243,7 @@ impl<'a, F: Forward> Generator<'a, F> {
             if self.leaves.is_empty() {
                 continue;
             }
-            let rows = self.step(sink)?;
-            sink.computed(rows).map_err(ModelError::Sink)?;
+            self.steps(sink)?;
         }
         Ok(())
     }
@@ -287,6 +293,7 @@ impl<'a, F: Forward> Generator<'a, F> {
                     next: prompt.last().copied().unwrap_or_default(),
                     text: Growing::new(prompt),
                     margin: f32::INFINITY,
+                    ended: false,
                 });
             }
         }
@@ -430,43 +437,85 @@ impl<'a, F: Forward> Generator<'a, F> {
         }
     }
 
-    /// Feeds one token of every leaf, and chooses the next. Gives the number of rows.
-    fn step(&mut self, sink: &mut dyn Sink) -> Result<usize, ModelError> {
-        let mut tokens = Vec::with_capacity(self.leaves.len());
+    /// Feeds one token of every leaf and chooses the next; on a device that runs ahead, again and again, until
+    /// leaves whose text has ended take up too many places.
+    fn steps(&mut self, sink: &mut dyn Sink) -> Result<(), ModelError> {
+        let tokens: Vec<u32> = self.leaves.iter().map(|leaf| leaf.next).collect();
+        let (rows, draws) = self.rows(0);
+        let model = self.model;
+        let mut stepping = model.begin_step(&self.cache, Feed::Tokens(&tokens), rows, &draws)?;
+        loop {
+            let ended = self
+                .leaves
+                .iter()
+                .filter(|leaf| leaf.will_have_ended())
+                .count();
+            let next = if model.runs_ahead() && ended * FREE_PART < self.leaves.len() {
+                let (rows, draws) = self.rows(1);
+                let feed = Feed::Chosen(&stepping);
+                Some(model.begin_step(&self.cache, feed, rows, &draws)?)
+            } else {
+                None
+            };
+            let rows = self.leaves.iter().filter(|leaf| !leaf.ended).count();
+            self.take_tokens(model.finish_step(stepping)?, sink)?;
+            sink.computed(rows).map_err(ModelError::Sink)?;
+            match next {
+                Some(next) => stepping = next,
+                None => break,
+            }
+        }
+        self.sweep();
+        Ok(())
+    }
+
+    /// One row for each leaf, when `ahead` more tokens have been fed than are known; and its draw.
+    fn rows(&self, ahead: usize) -> (CachedRows, Vec<Draw>) {
         let mut draws = Vec::with_capacity(self.leaves.len());
         let mut layout = Layout::default();
         for (row, leaf) in self.leaves.iter().enumerate() {
             let path = self.path(leaf.node);
             layout.enter(&path, |index| self.keys_of(index, None));
             let slot = leaf.tile * TILE + leaf.first % TILE;
+            // One that has ended feeds its last place again.
+            let fed = (leaf.fed() + ahead).min(leaf.limit - 1);
             layout.leaf(NodeKeys {
                 own: row as u32..row as u32 + 1,
-                own_key: leaf.fed() as u32,
+                own_key: fed as u32,
                 first_position: leaf.first as u32,
-                keys: leaf.fed() as u32 + 1,
+                keys: fed as u32 + 1,
                 first_tile: leaf.tile as u32,
                 first_value: slot as u32,
             });
-            layout.row(leaf.first + leaf.fed(), slot + leaf.fed());
-            tokens.push(leaf.next);
+            layout.row(leaf.first + fed, slot + fed);
             let job = &self.jobs[leaf.job];
-            draws.push(Draw::new(job.generation.sampling, job.sample, leaf.fed()));
+            draws.push(Draw::new(job.generation.sampling, job.sample, fed));
         }
-        let chosen = self
-            .model
-            .step(&self.cache, &tokens, layout.rows(), &draws)?;
-        let rows = tokens.len();
-        self.take_tokens(chosen, sink)?;
-        Ok(rows)
+        (layout.rows(), draws)
+    }
+
+    /// Gives back the places of leaves that have ended.
+    fn sweep(&mut self) {
+        let (ended, kept) = std::mem::take(&mut self.leaves)
+            .into_iter()
+            .partition(|leaf| leaf.ended);
+        self.leaves = kept;
+        for leaf in &ended {
+            self.free.give_back(leaf.tile, leaf.tiles());
+            self.leave(leaf.node);
+        }
     }
 
     /// Adds the chosen tokens, and sends off what has ended.
     fn take_tokens(&mut self, chosen: Vec<Chosen>, sink: &mut dyn Sink) -> Result<(), ModelError> {
-        let (encoder, jobs) = (self.encoder, self.jobs);
-        let tokenizer = encoder.tokenizer();
-        let mut kept = Vec::with_capacity(self.leaves.len());
-        for (mut leaf, chosen) in std::mem::take(&mut self.leaves).into_iter().zip(chosen) {
-            let job = &jobs[leaf.job];
+        let tokenizer = self.encoder.tokenizer();
+        let mut leaves = std::mem::take(&mut self.leaves);
+        let alive = leaves
+            .iter_mut()
+            .zip(chosen)
+            .filter(|(leaf, _)| !leaf.ended);
+        for (leaf, chosen) in alive {
+            let job = &self.jobs[leaf.job];
             let stop = &job.generation.stop;
             let ended = match chosen {
                 None => Some(Answer::Unanswered {
@@ -490,21 +539,17 @@ impl<'a, F: Forward> Generator<'a, F> {
                     match finish.or_else(full) {
                         None => None,
                         Some(finish) => {
-                            Some(Answer::Completion(self.completion(&leaf, finish, stop)?))
+                            Some(Answer::Completion(self.completion(leaf, finish, stop)?))
                         }
                     }
                 }
             };
-            match ended {
-                None => kept.push(leaf),
-                Some(answer) => {
-                    self.free.give_back(leaf.tile, leaf.tiles());
-                    self.leave(leaf.node);
-                    sink.answer(job.request, answer).map_err(ModelError::Sink)?;
-                }
+            if let Some(answer) = ended {
+                leaf.ended = true;
+                sink.answer(job.request, answer).map_err(ModelError::Sink)?;
             }
         }
-        self.leaves = kept;
+        self.leaves = leaves;
         Ok(())
     }
 

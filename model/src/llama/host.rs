@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     ModelError,
-    forward::{ByRow, CachedRows, Chosen, Forward, Prediction},
+    forward::{ByRow, CachedRows, Chosen, Feed, Forward, Prediction},
     sampling::{Draw, pick},
     tree::TokenTree,
 };
@@ -28,6 +28,7 @@ pub(crate) struct HostCache {
 impl Forward for Llama {
     type Running = Vec<Prediction>;
     type Cache = HostCache;
+    type Stepping = Vec<Chosen>;
 
     fn memory_bytes(&self, rows: usize) -> u64 {
         self.fixed_bytes() + rows as u64 * activation_bytes(self.config())
@@ -85,13 +86,26 @@ impl Forward for Llama {
             .map(drop)
     }
 
-    fn step(
+    fn runs_ahead(&self) -> bool {
+        false
+    }
+
+    fn begin_step(
         &self,
         cache: &HostCache,
-        tokens: &[u32],
+        feed: Feed<'_, Vec<Chosen>>,
         rows: CachedRows,
         draws: &[Draw],
     ) -> Result<Vec<Chosen>, ModelError> {
+        let chosen: Vec<u32>;
+        let tokens = match feed {
+            Feed::Tokens(tokens) => tokens,
+            Feed::Chosen(before) => {
+                let token = |chosen: &Chosen| chosen.map_or(0, |(token, _)| token);
+                chosen = before.iter().map(token).collect();
+                &chosen
+            }
+        };
         let wanted: Vec<u32> = (0..tokens.len() as u32).collect();
         self.run(
             &batch(cache, tokens, rows, &wanted),
@@ -101,6 +115,10 @@ impl Forward for Llama {
                 number.then(|| (pick(draw, logits, summary), summary.margin))
             },
         )
+    }
+
+    fn finish_step(&self, stepping: Vec<Chosen>) -> Result<Vec<Chosen>, ModelError> {
+        Ok(stepping)
     }
 }
 
