@@ -20,7 +20,7 @@ const CAPABILITY: (u32, u32) = (8, 0);
 pub(crate) enum CardError {
     /// The machine has no NVIDIA driver.
     #[error(
-        "no NVIDIA driver on this machine ({reason})\nhint: install the driver, or run on the CPU with --device cpu"
+        "no NVIDIA driver on this machine ({reason})\nhint: install the driver, or run on the CPU with `--device cpu`"
     )]
     NoDriver {
         /// What the system said.
@@ -29,7 +29,7 @@ pub(crate) enum CardError {
     /// The driver is older than the kernels ask for. Versions are CUDA's: 12020 is 12.2.
     #[error(
         "the NVIDIA driver is too old: it supports CUDA {}, this program needs {}\n\
-         hint: update the driver, or run on the CPU with --device cpu",
+         hint: update the driver, or run on the CPU with `--device cpu`",
         version(*found), version(*needed)
     )]
     OldDriver {
@@ -41,7 +41,7 @@ pub(crate) enum CardError {
     /// There is no card of that number.
     #[error(
         "no card cuda:{asked}: the driver shows {count} card(s)\n\
-         hint: cards are numbered from 0, and CUDA_VISIBLE_DEVICES hides some; --device cpu runs on the CPU"
+         hint: cards are numbered from 0, and CUDA_VISIBLE_DEVICES hides some; `--device cpu` runs on the CPU"
     )]
     NoDevice {
         /// The number asked for.
@@ -52,7 +52,7 @@ pub(crate) enum CardError {
     /// The card is older than the kernels are made for.
     #[error(
         "{name} has compute capability {}.{}, and {}.{} is the oldest supported\n\
-         hint: run on the CPU with --device cpu",
+         hint: run on the CPU with `--device cpu`",
         capability.0, capability.1, CAPABILITY.0, CAPABILITY.1
     )]
     OldDevice {
@@ -64,7 +64,7 @@ pub(crate) enum CardError {
     /// A library of CUDA's is missing or does not load.
     #[error(
         "{library} of CUDA does not load ({reason})\n\
-         hint: install CUDA's libraries, name their folder in LD_LIBRARY_PATH or CUDA_HOME, or run on the CPU with --device cpu"
+         hint: install CUDA's libraries, name their folder in LD_LIBRARY_PATH or CUDA_HOME, or run on the CPU with `--device cpu`"
     )]
     NoLibrary {
         /// Its file name.
@@ -75,7 +75,7 @@ pub(crate) enum CardError {
     /// The card's memory is full.
     #[error(
         "the card is out of memory: {} of {} MiB are free\n\
-         hint: end other programs on the card, choose --dtype bf16, or run on the CPU with --device cpu",
+         hint: end other programs on the card, choose `--dtype bf16`, or run on the CPU with `--device cpu`",
         free >> 20, total >> 20
     )]
     OutOfMemory {
@@ -87,14 +87,14 @@ pub(crate) enum CardError {
     /// The card has stopped answering; this process cannot use it again.
     #[error(
         "the card is lost ({reason})\n\
-         hint: see the system's log (dmesg, nvidia-smi), then run again: finished answers are kept; --device cpu needs no card"
+         hint: see the system's log (dmesg, nvidia-smi), then run again: finished answers are kept; `--device cpu` needs no card"
     )]
     Lost {
         /// The driver's error.
         reason: String,
     },
     /// Anything else.
-    #[error("{reason}\nhint: if it happens again please report it; --device cpu runs on the CPU")]
+    #[error("{reason}\nhint: if it happens again please report it; `--device cpu` runs on the CPU")]
     Other {
         /// The error's text.
         reason: String,
