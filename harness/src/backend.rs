@@ -18,6 +18,7 @@ pub(crate) fn open_model(settings: &Settings) -> Result<Box<dyn LanguageModel>, 
     let source = settings.model.clone().map_or(Source::Demo, Source::Path);
     let options = LoadOptions {
         dtype: match settings.dtype {
+            Dtype::Auto => model::Dtype::Auto,
             Dtype::F32 => model::Dtype::F32,
             Dtype::Bf16 => model::Dtype::Bf16,
             Dtype::F16 => model::Dtype::F16,

@@ -219,8 +219,8 @@ pub(crate) struct RunArguments {
     /// Where to compute: `auto`, `cpu` or `cuda:N`
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: Device,
-    /// Type to keep the weights and compute in
-    #[arg(long, value_enum, value_name = "TYPE", default_value = "f32")]
+    /// Type to keep the weights and compute in; `auto` is bf16 on a card and f32 on the CPU
+    #[arg(long, value_enum, value_name = "TYPE", default_value = "auto")]
     pub(crate) dtype: Dtype,
     /// Put BOS before every prompt? `auto` does what the tokenizer does
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]

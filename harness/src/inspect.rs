@@ -350,6 +350,7 @@ pub(crate) fn doctor(arguments: &DataArguments) -> anyhow::Result<Exit> {
         },
     );
     line("memory", &memory().unwrap_or_else(|| "unknown".to_owned()));
+    line("card", &llama_eval_model::describe_card());
     match Sandbox::new(Isolation::Namespaces, Limits::default()) {
         Ok(sandbox) => {
             let (interpreter, walls) = sandbox.describe();

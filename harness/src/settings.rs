@@ -373,6 +373,8 @@ impl fmt::Display for Device {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Dtype {
+    /// bf16 on a card, f32 on the CPU
+    Auto,
     /// 32 bits
     F32,
     /// 16 bits, range of f32

@@ -32,21 +32,33 @@ pub enum Dtype {
     Bf16,
     /// 16-bit floating point.
     F16,
+    /// bfloat16 on a card, f32 on the CPU: what each is fast with.
+    Auto,
 }
 
 impl Dtype {
-    /// `f32`, `bf16` or `f16`.
+    /// `f32`, `bf16`, `f16` or `auto`.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Auto => "auto",
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
             Self::F16 => "f16",
         }
     }
 
+    /// What is meant on a card, or on the CPU.
+    fn resolved(self, card: bool) -> Self {
+        match (self, card) {
+            (Self::Auto, true) => Self::Bf16,
+            (Self::Auto, false) => Self::F32,
+            (asked, _) => asked,
+        }
+    }
+
     fn tensor_type(self) -> DType {
         match self {
-            Self::F32 => DType::F32,
+            Self::F32 | Self::Auto => DType::F32,
             Self::Bf16 => DType::BF16,
             Self::F16 => DType::F16,
         }
@@ -202,7 +214,7 @@ impl Local {
             weights_sha256: checkpoint.weights_sha256().to_owned(),
             tokenizer_sha256: checkpoint.tokenizer_sha256().to_owned(),
             parameters: config.parameters(),
-            dtype: options.dtype.name().to_owned(),
+            dtype: loaded.dtype.name().to_owned(),
             device: loaded.device,
             context_length,
             adds_bos: encoder.adds_bos(),
@@ -346,6 +358,8 @@ struct Loaded {
     backend: Backend,
     /// As in [`Identity::device`].
     device: String,
+    /// Type of the weights.
+    dtype: Dtype,
     batch_rows: usize,
     /// Bytes allowed in all.
     allowed_bytes: u64,
@@ -354,7 +368,8 @@ struct Loaded {
 /// Loads a checkpoint into main memory.
 fn load_host(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Loaded, ModelError> {
     let config = checkpoint.config();
-    let dtype = options.dtype.tensor_type();
+    let kept = options.dtype.resolved(false);
+    let dtype = kept.tensor_type();
     let fixed = Llama::fixed(config, dtype);
     let allowed = options
         .memory_bytes
@@ -371,6 +386,7 @@ fn load_host(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Loaded, M
     Ok(Loaded {
         backend: Backend::Host(Box::new(Llama::load(checkpoint, dtype)?)),
         device: "cpu".to_owned(),
+        dtype: kept,
         batch_rows,
         allowed_bytes: allowed,
     })
@@ -387,7 +403,7 @@ fn too_large(
         problem: format!(
             "needs {} for its weights in {} and a small batch, {} is allowed",
             memory::display(needed),
-            options.dtype.name(),
+            options.dtype.resolved(false).name(),
             memory::display(allowed),
         ),
         hint: "use `--dtype bf16`, or a higher `--memory`".to_owned(),
@@ -404,8 +420,9 @@ fn load_on(
     passes: crate::device::Passes,
     free: impl Fn() -> Result<u64, ModelError>,
 ) -> Result<Loaded, ModelError> {
+    let dtype = options.dtype.resolved(true);
     let limits = crate::device::Limits {
-        dtype: options.dtype.tensor_type(),
+        dtype: dtype.tensor_type(),
         passes,
         batch_rows: options.batch_rows,
         memory_bytes: options.memory_bytes,
@@ -413,10 +430,29 @@ fn load_on(
     let (model, allowed_bytes) = crate::device::load(checkpoint, device, limits, free)?;
     Ok(Loaded {
         device: name.to_owned(),
+        dtype,
         batch_rows: model.batch_rows(),
         backend: Backend::Device(Box::new(model)),
         allowed_bytes,
     })
+}
+
+/// The first card of this machine and its memory, or why there is none, in a line: for people.
+#[cfg(feature = "cuda")]
+pub fn describe_card() -> String {
+    let described = crate::device::open_card(0).and_then(|card| {
+        let (free, total) = card.memory()?;
+        let (free, total) = (memory::display(free), memory::display(total));
+        Ok(format!("cuda:0 {}, {free} of {total} free", card.name))
+    });
+    described
+        .unwrap_or_else(|error| format!("none: {}", error.to_string().replace("\nhint: ", "; ")))
+}
+
+/// As above: this build knows no cards.
+#[cfg(not(feature = "cuda"))]
+pub fn describe_card() -> String {
+    "none: this program was built without `--features cuda`".to_owned()
 }
 
 /// Loads a checkpoint to the first card if this build and machine have one, else into main memory.

@@ -26,7 +26,7 @@ pub mod tree;
 pub use checkpoint::{Checkpoint, Config, RopeScaling, Source};
 pub use classifier::Classifier;
 pub use encoding::{BosPolicy, Encoded, Encoder, Unanswerable};
-pub use engine::{DeviceChoice, Dtype, LoadOptions, Local};
+pub use engine::{DeviceChoice, Dtype, LoadOptions, Local, describe_card};
 pub use language_model::{Estimate, Identity, LanguageModel, ModelError, Sink, SinkError};
 pub use request::{Answer, Completion, Finish, Generation, Preamble, Prompt, Request, Sampling};
 pub use tokenizer::Tokenizer;
