@@ -51,6 +51,12 @@ pub(crate) trait Forward {
     /// When the device fails.
     fn finish(&self, running: Self::Running) -> Result<Vec<Prediction>, ModelError>;
 
+    /// Waits until everything that was begun has been done.
+    ///
+    /// # Errors
+    /// When the device has failed.
+    fn synchronize(&self) -> Result<(), ModelError>;
+
     /// Most sequences that are generated at once.
     fn most_leaves(&self) -> usize;
 

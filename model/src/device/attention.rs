@@ -205,7 +205,7 @@ impl Operation for Attention<'_> {
             size,
         } = self.heads;
         let window = self.table.shape.window;
-        for tile in tiles.chunks_exact(4) {
+        for tile in tiles.chunks_exact(4).take(self.table.count) {
             for row in 0..tile[1] {
                 // The keys this row meets, in the order of the steps.
                 let at = (tile[0] + row) as usize;

@@ -212,6 +212,7 @@ impl Operation for Sample<'_> {
         let (logits, summary) = (inputs[0].floats(), inputs[1].floats());
         let rows = logits
             .chunks_exact(self.vocabulary)
+            .take(self.rows)
             .zip(summary.chunks_exact(SUMMARY));
         for (row, ((logits, summary), choice)) in rows
             .zip(inputs[2].doubles().chunks_exact(CHOICE))
