@@ -107,12 +107,20 @@ fn a_device_lost_half_way_loses_nothing() {
     }
 }
 
+/// Device, environment, and the exit code and message they lead to.
+type Case = (
+    &'static str,
+    &'static [(&'static str, &'static str)],
+    i32,
+    &'static str,
+);
+
 #[test]
 fn a_device_that_cannot_be_used_is_said_so() {
     if software_card().is_none() {
         return;
     }
-    let cases: [(&str, &[(&str, &str)], i32, &str); 6] = [
+    let cases: [Case; 6] = [
         (
             "cuda:0",
             &[("LD_LIBRARY_PATH", "")],

@@ -26,6 +26,7 @@ fn help() {
         ("help_short", "-h"),
         ("help_run", "run --help"),
         ("help_run_short", "run -h"),
+        ("help_bench", "bench --help"),
         ("help_tasks_show", "tasks show --help"),
         ("help_data_verify", "data verify --help"),
     ] {

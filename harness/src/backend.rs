@@ -4,11 +4,15 @@ use std::path::{Path, PathBuf};
 
 use llama_eval_model::{
     self as model, DeviceChoice, LanguageModel, LoadOptions, Local, ModelError, Source,
+    bench::{Bench, Subject},
 };
 use llama_eval_reports::{self as reports, ReportError, Run, Written};
 use llama_eval_tasks::{DataDir, DataError};
 
-use crate::settings::{BosPolicy, Device, Dtype, Settings};
+use crate::{
+    cli::ComputingArguments,
+    settings::{BosPolicy, Device, Dtype, Settings, bytes},
+};
 
 /// The model the settings name.
 ///
@@ -17,17 +21,8 @@ use crate::settings::{BosPolicy, Device, Dtype, Settings};
 pub(crate) fn open_model(settings: &Settings) -> Result<Box<dyn LanguageModel>, ModelError> {
     let source = settings.model.clone().map_or(Source::Demo, Source::Path);
     let options = LoadOptions {
-        dtype: match settings.dtype {
-            Dtype::Auto => model::Dtype::Auto,
-            Dtype::F32 => model::Dtype::F32,
-            Dtype::Bf16 => model::Dtype::Bf16,
-            Dtype::F16 => model::Dtype::F16,
-        },
-        device: match settings.device {
-            Device::Auto => DeviceChoice::Auto,
-            Device::Cpu => DeviceChoice::Cpu,
-            Device::Cuda(number) => DeviceChoice::Cuda(number),
-        },
+        dtype: settings.dtype.into(),
+        device: settings.device.into(),
         bos: match settings.bos {
             BosPolicy::Auto => model::BosPolicy::Auto,
             BosPolicy::Always => model::BosPolicy::Always,
@@ -39,6 +34,45 @@ pub(crate) fn open_model(settings: &Settings) -> Result<Box<dyn LanguageModel>, 
         memory_bytes: settings.memory_bytes,
     };
     Ok(Box::new(Local::open(&source, &options)?))
+}
+
+/// A model to be measured.
+///
+/// # Errors
+/// When it cannot be used.
+pub(crate) fn open_bench(
+    subject: &Subject,
+    computing: &ComputingArguments,
+) -> Result<Bench, ModelError> {
+    let options = LoadOptions {
+        dtype: computing.dtype.into(),
+        device: computing.device.into(),
+        batch_rows: computing.batch_rows,
+        memory_bytes: computing.memory.map(bytes),
+        ..LoadOptions::default()
+    };
+    Bench::open(subject, &options)
+}
+
+impl From<Dtype> for model::Dtype {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::Auto => Self::Auto,
+            Dtype::F32 => Self::F32,
+            Dtype::Bf16 => Self::Bf16,
+            Dtype::F16 => Self::F16,
+        }
+    }
+}
+
+impl From<Device> for DeviceChoice {
+    fn from(device: Device) -> Self {
+        match device {
+            Device::Auto => Self::Auto,
+            Device::Cpu => Self::Cpu,
+            Device::Cuda(number) => Self::Cuda(number),
+        }
+    }
 }
 
 /// The folder of data, or the bundled samples.

@@ -4,9 +4,10 @@ use std::{fmt::Write as _, path::PathBuf};
 
 use clap::{
     Args, Command as ClapCommand, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint,
-    builder::RangedU64ValueParser,
+    builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser},
 };
 use clap_complete::Shell;
+use llama_eval_model::bench::{PlanName, Shape};
 use llama_eval_tasks::Protocol;
 
 use crate::{
@@ -34,6 +35,16 @@ const JUDGE_EXAMPLES: &str = "Examples:
 
 What was judged before by the same judge is not judged again; a failed judgement is tried again.";
 
+const BENCH_EXAMPLES: &str = "Examples:
+  llama-eval bench --shape llama-7b --dtype bf16
+      random weights, made on the card
+  llama-eval bench --model SmolLM2-135M --plan mmlu --scale 0.05 --json mmlu.json
+
+Plans:
+  mmlu       57 prefixes of 600 tokens, 100 questions of 110 tokens each, 4 choices of one token
+  hellaswag  10,000 contexts of about 100 tokens, 4 endings of about 25 tokens each
+  decode     512 sequences that go on from one prompt of 1,200 tokens, 64 new tokens each";
+
 /// Reruns the evaluation of the LLaMA paper on a checkpoint
 #[derive(Debug, Parser)]
 #[command(name = "llama-eval", version = crate::VERSION, after_long_help = exit_codes())]
@@ -49,6 +60,9 @@ pub(crate) enum Command {
     /// Evaluate a model; without arguments, the bundled one on bundled samples
     #[command(after_long_help = RUN_EXAMPLES)]
     Run(Box<RunArguments>),
+    /// Measure how fast a model is computed, beside what the machine could do at most
+    #[command(after_long_help = BENCH_EXAMPLES)]
+    Bench(Box<BenchArguments>),
     /// Have the texts of a finished run judged, and score it again; needs no model
     #[command(after_long_help = JUDGE_EXAMPLES)]
     Judge(JudgeRunArguments),
@@ -176,12 +190,74 @@ pub(crate) struct DataArguments {
     pub(crate) data: Option<PathBuf>,
 }
 
-/// `llama-eval run`.
+/// Which checkpoint.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct RunArguments {
+pub(crate) struct CheckpointArguments {
     /// Checkpoint: a GGUF file, or a folder with safetensors and a tokenizer [default: the bundled model]
     #[arg(long, short = 'M', value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub(crate) model: Option<PathBuf>,
+}
+
+/// Where and how a model is computed.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct ComputingArguments {
+    /// Where to compute: `auto`, `cpu` or `cuda:N`
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub(crate) device: Device,
+    /// Type to keep the weights and compute in; `auto` is bf16 on a card and f32 on the CPU
+    #[arg(long, value_enum, value_name = "TYPE", default_value = "auto")]
+    pub(crate) dtype: Dtype,
+    /// Tokens computed at once; results do not depend on it [default: what fits into `--memory`]
+    #[arg(long, alias = "batch_rows", value_name = "N",
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    pub(crate) batch_rows: Option<usize>,
+    /// Memory that weights and one batch may take, in GiB [default: what is free]
+    #[arg(long, value_name = "GIB", value_parser = gibibytes)]
+    pub(crate) memory: Option<f64>,
+}
+
+/// `llama-eval bench`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BenchArguments {
+    /// The model.
+    #[command(flatten)]
+    pub(crate) checkpoint: CheckpointArguments,
+    /// Measure random weights of this shape instead of a checkpoint
+    #[arg(long, value_name = "NAME", conflicts_with = "model",
+          value_parser = PossibleValuesParser::new(Shape::ALL.map(|(name, _)| name))
+              .try_map(|name| name.parse::<Shape>()))]
+    pub(crate) shape: Option<Shape>,
+    /// What to measure, separated by commas
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', default_value = "mmlu,hellaswag,decode",
+          value_parser = PossibleValuesParser::new(PlanName::ALL.map(|(name, _)| name))
+              .try_map(|name| name.parse::<PlanName>()))]
+    pub(crate) plan: Vec<PlanName>,
+    /// Times as many prefixes, contexts and sequences [default: 1 on a card, 0.01 on the CPU]
+    #[arg(long, value_name = "F", value_parser = scale)]
+    pub(crate) scale: Option<f64>,
+    /// Measure so many rounds after one batch to warm up, and report their median
+    #[arg(long, value_name = "N", default_value_t = 3,
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
+    pub(crate) repeat: usize,
+    /// How it is computed.
+    #[command(flatten)]
+    pub(crate) computing: ComputingArguments,
+    /// Also write the figures as JSON; `-` writes them to standard output, and the table to standard error
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) json: Option<PathBuf>,
+    /// Only print the token ids of a plan as JSON, for other programs to be measured on
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["plan", "json"],
+          value_parser = PossibleValuesParser::new(PlanName::ALL.map(|(name, _)| name))
+              .try_map(|name| name.parse::<PlanName>()))]
+    pub(crate) print_plan: Option<PlanName>,
+}
+
+/// `llama-eval run`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RunArguments {
+    /// The model.
+    #[command(flatten)]
+    pub(crate) checkpoint: CheckpointArguments,
     /// A `tokenizer.json` to use instead of the checkpoint's own tokenizer
     #[arg(long, value_name = "FILE")]
     pub(crate) tokenizer: Option<PathBuf>,
@@ -216,12 +292,9 @@ pub(crate) struct RunArguments {
     /// Where choices are compared, also ask for the choice after "Answer:" alone, `always` or where it is `needed` for the headline metric
     #[arg(long, value_enum, value_name = "WHEN", default_value = "always")]
     pub(crate) answer_context: AnswerContext,
-    /// Where to compute: `auto`, `cpu` or `cuda:N`
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    pub(crate) device: Device,
-    /// Type to keep the weights and compute in; `auto` is bf16 on a card and f32 on the CPU
-    #[arg(long, value_enum, value_name = "TYPE", default_value = "auto")]
-    pub(crate) dtype: Dtype,
+    /// How it is computed.
+    #[command(flatten)]
+    pub(crate) computing: ComputingArguments,
     /// Put BOS before every prompt? `auto` does what the tokenizer does
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
     pub(crate) bos: BosPolicy,
@@ -229,13 +302,6 @@ pub(crate) struct RunArguments {
     #[arg(long, alias = "max_length", value_name = "TOKENS",
           value_parser = RangedU64ValueParser::<usize>::new().range(2..))]
     pub(crate) max_length: Option<usize>,
-    /// Tokens computed at once; results do not depend on it [default: what fits into `--memory`]
-    #[arg(long, alias = "batch_rows", value_name = "N",
-          value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
-    pub(crate) batch_rows: Option<usize>,
-    /// Memory that weights and one batch may take, in GiB [default: what is free]
-    #[arg(long, value_name = "GIB", value_parser = gibibytes)]
-    pub(crate) memory: Option<f64>,
     /// Folder for the store and the results [default: `out/<model>-<protocol>`, the demo's `out/demo`]
     #[arg(long, short = 'o', aliases = ["output_path", "output-path"], value_name = "DIR",
           value_hint = ValueHint::DirPath)]
@@ -281,6 +347,15 @@ fn gibibytes(text: &str) -> Result<f64, String> {
         Ok(gibibytes)
     } else {
         Err("not a number of GiB above 0".to_owned())
+    }
+}
+
+fn scale(text: &str) -> Result<f64, String> {
+    let scale: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if scale > 0.0 && scale <= 100.0 {
+        Ok(scale)
+    } else {
+        Err("not a number above 0, up to 100".to_owned())
     }
 }
 

@@ -3,6 +3,7 @@
 mod agenda;
 mod ask;
 mod backend;
+mod bench;
 mod checks;
 mod cli;
 mod events;
@@ -74,6 +75,7 @@ fn obey(command: Command) -> anyhow::Result<Exit> {
                 run::run(&settings)
             }
         }
+        Command::Bench(arguments) => bench::bench(&arguments),
         Command::Judge(arguments) => judging::judge(&arguments),
         Command::Tasks(TasksCommand::List { protocol }) => {
             inspect::list_tasks(protocol.protocol.into())

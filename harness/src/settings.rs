@@ -119,7 +119,7 @@ impl Settings {
                 .partition(|task| asked.contains(&task.card().name) || has_samples(task)),
         };
         Ok(Self {
-            model: arguments.model.clone(),
+            model: arguments.checkpoint.model.clone(),
             tokenizer: arguments.tokenizer.clone(),
             tasks: names(&tasks),
             left_out: names(&left_out),
@@ -129,10 +129,11 @@ impl Settings {
             limit: arguments.limit,
             samples: samples.map(by_task).transpose()?,
             seed: arguments.prompting.seed,
-            num_samples: arguments
-                .generation
-                .num_samples
-                .or(arguments.model.is_none().then_some(DEMO_SAMPLES)),
+            num_samples: arguments.generation.num_samples.or(arguments
+                .checkpoint
+                .model
+                .is_none()
+                .then_some(DEMO_SAMPLES)),
             at_k: arguments.generation.at_k,
             max_new_tokens: arguments.generation.max_new_tokens,
             sandbox: arguments.sandbox,
@@ -140,16 +141,16 @@ impl Settings {
             truthfulness: arguments.judges.truthfulness.clone(),
             default_tasks,
             data: arguments.data.data.clone(),
-            device: arguments.device,
-            dtype: arguments.dtype,
+            device: arguments.computing.device,
+            dtype: arguments.computing.dtype,
             bos: arguments.bos,
             max_length: arguments.max_length,
-            batch_rows: arguments.batch_rows,
-            memory_bytes: arguments.memory.map(bytes),
+            batch_rows: arguments.computing.batch_rows,
+            memory_bytes: arguments.computing.memory.map(bytes),
             output: arguments
                 .output
                 .clone()
-                .unwrap_or_else(|| default_output(arguments.model.as_deref(), protocol)),
+                .unwrap_or_else(|| default_output(arguments.checkpoint.model.as_deref(), protocol)),
             log_samples: arguments.log_samples,
         })
     }
@@ -316,7 +317,7 @@ fn model_name(path: &Path) -> String {
     clippy::cast_sign_loss,
     reason = "the parser bounds it to 0..1e6"
 )]
-fn bytes(gibibytes: f64) -> u64 {
+pub(crate) fn bytes(gibibytes: f64) -> u64 {
     (gibibytes * f64::from(1 << 30)) as u64
 }
 

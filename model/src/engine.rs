@@ -1,6 +1,6 @@
 //! The local engine: encodes requests, lays them into a token tree, runs it batch by batch.
 
-use std::path::PathBuf;
+use std::{ops::Range, path::PathBuf};
 
 use candle_core::DType;
 
@@ -12,7 +12,7 @@ use crate::{
     encoding::Unanswerable,
     forward::{Forward, Prediction},
     generate::{self, Generator, Job, Prompts, Room},
-    llama::{Llama, activation_bytes},
+    llama::{Llama, Origin, activation_bytes},
     memory,
     tree::{Sequence, Target, TokenTree, Walk},
 };
@@ -56,7 +56,7 @@ impl Dtype {
         }
     }
 
-    fn tensor_type(self) -> DType {
+    pub(crate) fn tensor_type(self) -> DType {
         match self {
             Self::F32 | Self::Auto => DType::F32,
             Self::Bf16 => DType::BF16,
@@ -109,7 +109,7 @@ pub struct Local {
 }
 
 /// What computes.
-enum Backend {
+pub(crate) enum Backend {
     Host(Box<Llama>),
     #[cfg(any(feature = "cuda", test))]
     Device(Box<DeviceLlama>),
@@ -130,18 +130,19 @@ impl Backend {
 macro_rules! with_model {
     ($backend:expr, $model:ident => $body:expr) => {
         match $backend {
-            Backend::Host($model) => {
-                let $model: &Llama = $model;
+            $crate::engine::Backend::Host($model) => {
+                let $model: &$crate::llama::Llama = $model;
                 $body
             }
             #[cfg(any(feature = "cuda", test))]
-            Backend::Device($model) => {
-                let $model: &DeviceLlama = $model;
+            $crate::engine::Backend::Device($model) => {
+                let $model: &$crate::device::DeviceLlama = $model;
                 $body
             }
         }
     };
 }
+pub(crate) use with_model;
 
 impl Local {
     /// Opens, checks and loads a checkpoint.
@@ -150,11 +151,7 @@ impl Local {
     /// [`ModelError::Checkpoint`] when it is missing, malformed, no LLaMA or too large for the
     /// memory allowed; [`ModelError::Device`] for a device this build does not have.
     pub fn open(source: &Source, options: &LoadOptions) -> Result<Self, ModelError> {
-        Self::open_with(source, options, |checkpoint| match options.device {
-            DeviceChoice::Cpu => load_host(checkpoint, options),
-            DeviceChoice::Cuda(index) => load_card(checkpoint, options, index),
-            DeviceChoice::Auto => load_auto(checkpoint, options),
-        })
+        Self::open_with(source, options, |origin| Loaded::new(origin, options))
     }
 
     /// [`Local::open`] with the card's pass on any device: on the CPU it runs through the twins of its kernels.
@@ -166,8 +163,8 @@ impl Local {
         passes: crate::device::Passes,
         free: u64,
     ) -> Result<Self, ModelError> {
-        Self::open_with(source, options, |checkpoint| {
-            load_on(checkpoint, options, device, "test", passes, || Ok(free))
+        Self::open_with(source, options, |origin| {
+            load_on(origin, options, device, "test", passes, || Ok(free))
         })
     }
 
@@ -175,7 +172,7 @@ impl Local {
     fn open_with(
         source: &Source,
         options: &LoadOptions,
-        load: impl FnOnce(&Checkpoint) -> Result<Loaded, ModelError>,
+        load: impl FnOnce(Origin<'_>) -> Result<Loaded, ModelError>,
     ) -> Result<Self, ModelError> {
         let mut checkpoint = Checkpoint::open(source)?;
         if let Some(path) = &options.tokenizer {
@@ -205,7 +202,7 @@ impl Local {
             context_length,
             config.vocabulary,
         )?;
-        let loaded = load(&checkpoint)?;
+        let loaded = load(Origin::Checkpoint(&checkpoint))?;
         let (prefix_id, prefix_text) = encoder.prefix_token();
         let identity = Identity {
             name: checkpoint.name().to_owned(),
@@ -300,8 +297,6 @@ impl Local {
         with_model!(&self.backend, model => self.score_on(model, scored, &sequences, &walk, sink))
     }
 
-    /// Scores batch by batch. The next batch is laid out and begun before the last one's answers are handed on, so
-    /// that a card does not wait for the host.
     fn score_on<F: Forward>(
         &self,
         model: &F,
@@ -310,31 +305,16 @@ impl Local {
         walk: &Walk,
         sink: &mut dyn Sink,
     ) -> Result<(), ModelError> {
-        let mut hand_on = |running: F::Running, tree: TokenTree| {
-            let predictions = model.finish(running)?;
-            for (index, predictions) in by_sequence(&tree, &predictions) {
+        let batches = walk.batches(self.batch_rows);
+        let sequence = |index| sequences.get(index);
+        score_batches(model, walk, batches, sequence, |tree, predictions| {
+            for (index, predictions) in by_sequence(tree, &predictions) {
                 let answer = log_likelihood(&sequences.encoded[index], predictions);
                 let request = scored.indices[sequences.requests[index]];
                 sink.answer(request, answer).map_err(ModelError::Sink)?;
             }
             sink.computed(tree.rows()).map_err(ModelError::Sink)
-        };
-        let mut before = None;
-        for batch in walk.batches(self.batch_rows) {
-            let members: Vec<(u32, Sequence<'_>)> = walk.order[batch]
-                .iter()
-                .map(|&index| (index as u32, sequences.get(index)))
-                .collect();
-            let tree = TokenTree::new(&members);
-            let running = model.begin(&tree)?;
-            if let Some((running, tree)) = before.replace((running, tree)) {
-                hand_on(running, tree)?;
-            }
-        }
-        match before {
-            Some((running, tree)) => hand_on(running, tree),
-            None => Ok(()),
-        }
+        })
     }
 
     fn generate(&self, jobs: &[Job], sink: &mut dyn Sink) -> Result<(), ModelError> {
@@ -353,21 +333,69 @@ impl Local {
     }
 }
 
-/// A model, and what it was given.
-struct Loaded {
-    backend: Backend,
-    /// As in [`Identity::device`].
-    device: String,
-    /// Type of the weights.
-    dtype: Dtype,
-    batch_rows: usize,
-    /// Bytes allowed in all.
-    allowed_bytes: u64,
+/// Scores `batches` of `walk`, whose sequences `sequence` gives by index; `hand_on` gets each batch's tree and its
+/// predictions. The next batch is laid out and begun before the last one's are handed on, so that a card does not wait
+/// for the host.
+///
+/// # Errors
+/// When the device or `hand_on` fails.
+pub(crate) fn score_batches<'a, F: Forward>(
+    model: &F,
+    walk: &Walk,
+    batches: Vec<Range<usize>>,
+    sequence: impl Fn(usize) -> Sequence<'a>,
+    mut hand_on: impl FnMut(&TokenTree, Vec<Prediction>) -> Result<(), ModelError>,
+) -> Result<(), ModelError> {
+    let mut before: Option<(F::Running, TokenTree)> = None;
+    for batch in batches {
+        let members: Vec<(u32, Sequence<'_>)> = walk.order[batch]
+            .iter()
+            .map(|&index| (index as u32, sequence(index)))
+            .collect();
+        let tree = TokenTree::new(&members);
+        let running = model.begin(&tree)?;
+        if let Some((running, tree)) = before.replace((running, tree)) {
+            hand_on(&tree, model.finish(running)?)?;
+        }
+    }
+    match before {
+        Some((running, tree)) => hand_on(&tree, model.finish(running)?),
+        None => Ok(()),
+    }
 }
 
-/// Loads a checkpoint into main memory.
-fn load_host(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Loaded, ModelError> {
-    let config = checkpoint.config();
+/// A model, and what it was given.
+pub(crate) struct Loaded {
+    pub(crate) backend: Backend,
+    /// As in [`Identity::device`].
+    pub(crate) device: String,
+    /// Type of the weights.
+    pub(crate) dtype: Dtype,
+    pub(crate) batch_rows: usize,
+    /// Bytes allowed in all.
+    pub(crate) allowed_bytes: u64,
+    /// The card it runs on, and the card's free bytes before anything was loaded.
+    #[cfg(feature = "cuda")]
+    pub(crate) card: Option<(crate::device::Card, u64)>,
+}
+
+impl Loaded {
+    /// Loads a model as `options` say.
+    ///
+    /// # Errors
+    /// As [`Local::open`].
+    pub(crate) fn new(origin: Origin<'_>, options: &LoadOptions) -> Result<Self, ModelError> {
+        match options.device {
+            DeviceChoice::Cpu => load_host(origin, options),
+            DeviceChoice::Cuda(index) => load_card(origin, options, index),
+            DeviceChoice::Auto => load_auto(origin, options),
+        }
+    }
+}
+
+/// Loads a model into main memory.
+fn load_host(origin: Origin<'_>, options: &LoadOptions) -> Result<Loaded, ModelError> {
+    let config = origin.config();
     let kept = options.dtype.resolved(false);
     let dtype = kept.tensor_type();
     let fixed = Llama::fixed(config, dtype);
@@ -377,43 +405,37 @@ fn load_host(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Loaded, M
     let per_row = activation_bytes(config);
     let fewest = fixed + FEWEST_ROWS.min(config.context_length as u64) * per_row;
     if fewest > allowed {
-        return Err(too_large(checkpoint, options, fewest, allowed));
+        return Err(too_large(origin, options, fewest, allowed));
     }
     let batch_rows = match options.batch_rows {
         Some(rows) => rows.max(1),
         None => ((allowed - fixed) / per_row).min(MOST_ROWS) as usize,
     };
     Ok(Loaded {
-        backend: Backend::Host(Box::new(Llama::load(checkpoint, dtype)?)),
+        backend: Backend::Host(Box::new(Llama::load(origin, dtype)?)),
         device: "cpu".to_owned(),
         dtype: kept,
         batch_rows,
         allowed_bytes: allowed,
+        #[cfg(feature = "cuda")]
+        card: None,
     })
 }
 
-fn too_large(
-    checkpoint: &Checkpoint,
-    options: &LoadOptions,
-    needed: u64,
-    allowed: u64,
-) -> ModelError {
-    ModelError::Checkpoint {
-        path: checkpoint.source().into(),
-        problem: format!(
-            "needs {} for its weights in {} and a small batch, {} is allowed",
-            memory::display(needed),
-            options.dtype.resolved(false).name(),
-            memory::display(allowed),
-        ),
-        hint: "use `--dtype bf16`, or a higher `--memory`".to_owned(),
-    }
+fn too_large(origin: Origin<'_>, options: &LoadOptions, needed: u64, allowed: u64) -> ModelError {
+    let problem = format!(
+        "needs {} for its weights in {} and a small batch, {} is allowed",
+        memory::display(needed),
+        options.dtype.resolved(false).name(),
+        memory::display(allowed),
+    );
+    origin.refusal(problem, "use `--dtype bf16`, or a higher `--memory`")
 }
 
-/// Loads a checkpoint to a device that computes whole batches.
+/// Loads a model to a device that computes whole batches.
 #[cfg(any(feature = "cuda", test))]
-fn load_on(
-    checkpoint: &Checkpoint,
+pub(crate) fn load_on(
+    origin: Origin<'_>,
     options: &LoadOptions,
     device: &candle_core::Device,
     name: &str,
@@ -427,13 +449,15 @@ fn load_on(
         batch_rows: options.batch_rows,
         memory_bytes: options.memory_bytes,
     };
-    let (model, allowed_bytes) = crate::device::load(checkpoint, device, limits, free)?;
+    let (model, allowed_bytes) = crate::device::load(origin, device, limits, free)?;
     Ok(Loaded {
         device: name.to_owned(),
         dtype,
         batch_rows: model.batch_rows(),
         backend: Backend::Device(Box::new(model)),
         allowed_bytes,
+        #[cfg(feature = "cuda")]
+        card: None,
     })
 }
 
@@ -455,57 +479,59 @@ pub fn describe_card() -> String {
     "none: this program was built without `--features cuda`".to_owned()
 }
 
-/// Loads a checkpoint to the first card if this build and machine have one, else into main memory.
+/// Loads a model to the first card if this build and machine have one, else into main memory.
 #[cfg(feature = "cuda")]
-fn load_auto(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Loaded, ModelError> {
+fn load_auto(origin: Origin<'_>, options: &LoadOptions) -> Result<Loaded, ModelError> {
     use crate::device::CardError;
     match crate::device::open_card(0) {
-        Ok(card) => load_opened(checkpoint, options, &card, 0),
+        Ok(card) => load_opened(origin, options, card, 0),
         // A machine without a card is nothing to complain of; a card that cannot be used is.
-        Err(CardError::NoDriver { .. } | CardError::NoDevice { .. }) => {
-            load_host(checkpoint, options)
-        }
+        Err(CardError::NoDriver { .. } | CardError::NoDevice { .. }) => load_host(origin, options),
         Err(error) => Err(error.into()),
     }
 }
 
 /// As above: this build knows no cards.
 #[cfg(not(feature = "cuda"))]
-fn load_auto(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Loaded, ModelError> {
-    load_host(checkpoint, options)
+fn load_auto(origin: Origin<'_>, options: &LoadOptions) -> Result<Loaded, ModelError> {
+    load_host(origin, options)
 }
 
 #[cfg(feature = "cuda")]
 fn load_card(
-    checkpoint: &Checkpoint,
+    origin: Origin<'_>,
     options: &LoadOptions,
     index: usize,
 ) -> Result<Loaded, ModelError> {
     let card = crate::device::open_card(index)?;
-    load_opened(checkpoint, options, &card, index)
+    load_opened(origin, options, card, index)
 }
 
 #[cfg(feature = "cuda")]
 fn load_opened(
-    checkpoint: &Checkpoint,
+    origin: Origin<'_>,
     options: &LoadOptions,
-    card: &crate::device::Card,
+    card: crate::device::Card,
     index: usize,
 ) -> Result<Loaded, ModelError> {
     let passes = crate::device::Passes::default();
     let name = format!("cuda:{index} ({})", card.name);
-    load_on(checkpoint, options, &card.device(), &name, passes, || {
-        Ok(card.memory()?.0)
-    })
-    .map_err(|error| match error {
+    let (before, _) = card.memory()?;
+    let free = || Ok(card.memory()?.0);
+    let loaded = load_on(origin, options, &card.device(), &name, passes, free);
+    let loaded = loaded.map_err(|error| match error {
         // Nothing was answered yet that a second try could go on from.
         ModelError::CardFailed(message) => ModelError::Card(message),
         error => error,
+    })?;
+    Ok(Loaded {
+        card: Some((card, before)),
+        ..loaded
     })
 }
 
 #[cfg(not(feature = "cuda"))]
-fn load_card(_: &Checkpoint, _: &LoadOptions, index: usize) -> Result<Loaded, ModelError> {
+fn load_card(_: Origin<'_>, _: &LoadOptions, index: usize) -> Result<Loaded, ModelError> {
     Err(ModelError::Card(format!(
         "this build cannot use `cuda:{index}`\nhint: build with `--features cuda`, or use `--device cpu`"
     )))

@@ -53,6 +53,12 @@ pub(crate) trait Forward {
     /// When the device fails.
     fn finish(&self, running: Self::Running) -> Result<Vec<Prediction>, ModelError>;
 
+    /// Waits until everything that was begun has been done.
+    ///
+    /// # Errors
+    /// When the device has failed.
+    fn synchronize(&self) -> Result<(), ModelError>;
+
     /// Most sequences that are generated at once.
     fn most_leaves(&self) -> usize;
 
@@ -96,20 +102,6 @@ pub(crate) trait Forward {
     /// # Errors
     /// When the device fails.
     fn finish_step(&self, stepping: Self::Stepping) -> Result<Vec<Chosen>, ModelError>;
-
-    /// A step from beginning to end.
-    ///
-    /// # Errors
-    /// When the device fails.
-    fn step(
-        &self,
-        cache: &Self::Cache,
-        tokens: &[u32],
-        rows: CachedRows,
-        draws: &[Draw],
-    ) -> Result<Vec<Chosen>, ModelError> {
-        self.finish_step(self.begin_step(cache, Feed::Tokens(tokens), rows, draws)?)
-    }
 }
 
 /// Where the tokens of a step come from.

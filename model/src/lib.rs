@@ -3,6 +3,7 @@
 //! This crate knows nothing of benchmarks. It takes [`Request`]s and gives [`Answer`]s through
 //! the [`LanguageModel`] trait.
 
+pub mod bench;
 mod checkpoint;
 mod classifier;
 mod completion;

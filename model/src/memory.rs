@@ -29,6 +29,19 @@ pub(crate) fn available() -> u64 {
     free.unwrap_or(UNKNOWN).min(group.unwrap_or(u64::MAX))
 }
 
+/// Bytes of main memory that this process holds, and the most it ever held; 0 where the kernel does not say.
+pub(crate) fn resident() -> (u64, u64) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = |name: &str| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
+            .map_or(0, |kib| kib << 10)
+    };
+    (field("VmRSS:"), field("VmHWM:"))
+}
+
 /// `bytes` for a message: `1.5 GiB`.
 pub(crate) fn display(bytes: u64) -> String {
     let mebibytes = bytes as f64 / f64::from(1 << 20);

@@ -164,7 +164,7 @@ impl Config {
     }
 
     /// Checks what both formats promise: sizes within bounds and divisible where they must be.
-    pub(super) fn validate(&self) -> Result<(), String> {
+    pub(crate) fn validate(&self) -> Result<(), String> {
         let bounded = [
             ("vocabulary", self.vocabulary, 1 << 24),
             ("hidden size", self.hidden, 1 << 20),

@@ -113,6 +113,10 @@ pub(crate) struct Card {
     device: ManuallyDrop<CudaDevice>,
     /// As the driver calls it.
     pub(crate) name: String,
+    /// Compute capability, major and minor.
+    pub(crate) capability: (u32, u32),
+    /// How many multiprocessors it has.
+    pub(crate) multiprocessors: u32,
 }
 
 /// Opens card `index` of this machine (`cuda:index`), loading the CUDA libraries if need be.
@@ -154,6 +158,7 @@ pub(crate) fn open(index: usize) -> Result<Card, CardError> {
     if capability < CAPABILITY {
         return Err(CardError::OldDevice { name, capability });
     }
+    let multiprocessors = attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
     // Not the default stream of each thread, as `Device::new_cuda` has it: any thread may use the device.
     let device = CudaDevice::new_with_stream(index)?;
     // SAFETY: there is one stream, so nothing needs events to be in order.
@@ -171,6 +176,8 @@ pub(crate) fn open(index: usize) -> Result<Card, CardError> {
     Ok(Card {
         device: ManuallyDrop::new(device),
         name,
+        capability,
+        multiprocessors,
     })
 }
 

@@ -17,9 +17,9 @@ use super::{
     workspace::{PassRows, Passes, Workspace},
 };
 use crate::{
-    Checkpoint, Config, ModelError,
+    Config,
     forward::{ByRow, CachedRows, Chosen, Feed, Forward, Prediction},
-    llama::{Heads, cache::TILE, heads},
+    llama::{Heads, Origin, cache::TILE, heads},
     sampling::Draw,
     tree::TokenTree,
 };
@@ -109,45 +109,30 @@ pub(crate) struct Stepping {
 }
 
 impl DeviceLlama {
-    /// Loads a checkpoint's weights to `device`.
+    /// Loads weights to `device`; random ones are made there.
     ///
     /// # Errors
     /// When there is no kernel for its head size, a weight is missing, or the device has no memory.
     pub(crate) fn load(
-        checkpoint: &Checkpoint,
+        origin: Origin<'_>,
         dtype: DType,
         device: &Device,
         passes: Passes,
         batch_rows: usize,
     ) -> ModelResult<Self> {
-        let config = checkpoint.config();
-        check(config).map_err(|problem| ModelError::Checkpoint {
-            path: checkpoint.source().into(),
-            problem,
-            hint: "use `--device cpu`".to_owned(),
-        })?;
-        let mut weights = FromCheckpoint::new(checkpoint, device, dtype).map_err(device_error)?;
-        Self::new(config, dtype, device, passes, &mut weights, batch_rows)
-    }
-
-    /// A model of random weights, made on the device.
-    ///
-    /// # Errors
-    /// When there is no kernel for its head size, or the device has no memory.
-    pub(crate) fn random(
-        config: &Config,
-        dtype: DType,
-        device: &Device,
-        passes: Passes,
-        batch_rows: usize,
-    ) -> ModelResult<Self> {
-        check(config).map_err(ModelError::Device)?;
-        let mut weights = Randomly {
-            device,
-            dtype,
-            made: 0,
+        let config = origin.config();
+        check(config).map_err(|problem| origin.refusal(problem, "use `--device cpu`"))?;
+        let mut weights: Box<dyn Fill> = match origin {
+            Origin::Checkpoint(checkpoint) => {
+                Box::new(FromCheckpoint::new(checkpoint, device, dtype).map_err(device_error)?)
+            }
+            Origin::Random(_) => Box::new(Randomly {
+                device,
+                dtype,
+                made: 0,
+            }),
         };
-        Self::new(config, dtype, device, passes, &mut weights, batch_rows)
+        Self::new(config, dtype, device, passes, &mut *weights, batch_rows)
     }
 
     fn new(
@@ -196,12 +181,14 @@ impl DeviceLlama {
         self.workspace.rows
     }
 
-    /// Waits until the device has done all that was begun.
-    ///
-    /// # Errors
-    /// When the device has failed.
-    pub(crate) fn synchronize(&self) -> ModelResult<()> {
-        self.device.synchronize().map_err(device_error)
+    /// Type of the weights.
+    pub(crate) fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Where it runs.
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
     }
 
     fn heads(&self) -> Heads {
@@ -534,6 +521,10 @@ impl Forward for DeviceLlama {
 
     fn finish(&self, running: Running) -> ModelResult<Vec<Prediction>> {
         self.finish_scoring(running).map_err(device_error)
+    }
+
+    fn synchronize(&self) -> ModelResult<()> {
+        self.device.synchronize().map_err(device_error)
     }
 
     fn most_leaves(&self) -> usize {

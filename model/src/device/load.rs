@@ -3,7 +3,7 @@
 use candle_core::{DType, Device};
 
 use super::{ModelResult, forward::DeviceLlama, workspace::Passes};
-use crate::{Checkpoint, Config, ModelError, memory};
+use crate::{Config, llama::Origin, memory};
 
 /// Most rows of a batch, however much memory there is: answers become durable batch by batch, and more rows make the
 /// products no faster.
@@ -43,45 +43,26 @@ impl Limits {
     }
 }
 
-/// Loads a checkpoint to `device`; `free` says how much of its memory is free at the moment. Gives the model, and the
+/// Loads a model to `device`; `free` says how much of its memory is free at the moment. Gives the model, and the
 /// bytes that it, a batch and kept keys may take together.
 ///
 /// # Errors
-/// [`ModelError::Checkpoint`] when the memory is not enough, or there are no kernels for the model;
-/// [`ModelError::Device`] when the device fails.
+/// [`crate::ModelError::Checkpoint`] when the memory is not enough, or there are no kernels for the model;
+/// [`crate::ModelError::Device`] when the device fails.
 pub(crate) fn load(
-    checkpoint: &Checkpoint,
+    origin: Origin<'_>,
     device: &Device,
     limits: Limits,
     free: impl Fn() -> ModelResult<u64>,
 ) -> ModelResult<(DeviceLlama, u64)> {
-    let plan = Plan::new(checkpoint.config(), limits, free()?).map_err(|short| {
-        ModelError::Checkpoint {
-            path: checkpoint.source().into(),
-            problem: short.0,
-            hint: "use `--dtype bf16`, a higher `--memory`, a card that is free, or `--device cpu`"
-                .to_owned(),
-        }
+    let plan = Plan::new(origin.config(), limits, free()?).map_err(|short| {
+        origin.refusal(
+            short.0,
+            "use `--dtype bf16`, a higher `--memory`, a card that is free, or `--device cpu`",
+        )
     })?;
     let Limits { dtype, passes, .. } = limits;
-    let model = DeviceLlama::load(checkpoint, dtype, device, passes, plan.batch_rows)?;
-    Ok((model, plan.allowed_bytes))
-}
-
-/// A model of random weights in the place of a checkpoint's; see [`load`].
-///
-/// # Errors
-/// As [`load`].
-#[cfg(feature = "cuda")]
-pub(crate) fn load_random(
-    config: &Config,
-    device: &Device,
-    limits: Limits,
-    free: impl Fn() -> ModelResult<u64>,
-) -> ModelResult<(DeviceLlama, u64)> {
-    let plan = Plan::new(config, limits, free()?).map_err(|short| ModelError::Device(short.0))?;
-    let Limits { dtype, passes, .. } = limits;
-    let model = DeviceLlama::random(config, dtype, device, passes, plan.batch_rows)?;
+    let model = DeviceLlama::load(origin, dtype, device, passes, plan.batch_rows)?;
     Ok((model, plan.allowed_bytes))
 }
 

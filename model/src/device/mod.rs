@@ -9,6 +9,7 @@ mod attention;
 mod card;
 #[cfg(all(feature = "cuda", test))]
 mod card_tests;
+mod ceiling;
 mod forward;
 #[cfg(feature = "cuda")]
 mod launch;
@@ -30,8 +31,11 @@ mod workspace;
 
 #[cfg(feature = "cuda")]
 pub(crate) use card::{Card, CardError, open as open_card};
+pub(crate) use ceiling::{copy_seconds, product_seconds};
 pub(crate) use forward::DeviceLlama;
 pub(crate) use load::{Limits, load};
+#[cfg(test)]
+pub(crate) use workspace::PassRows;
 pub(crate) use workspace::Passes;
 
 use crate::ModelError;

@@ -13,9 +13,9 @@ use super::{
     attention::{AttentionPlan, Heads, Rotary, TreeAttention},
     cache::Cache,
     ops::{RmsNorm, RowSummary, SiluMultiply, summarise},
-    weights::{Layer, Outer, device_error},
+    weights::{Layer, Origin, Outer, device_error},
 };
-use crate::{Checkpoint, Config, ModelError, tree::TokenTree};
+use crate::{Config, ModelError, tree::TokenTree};
 
 /// Rows of a chunk of the layers.
 const CHUNK_ROWS: usize = 256;
@@ -93,17 +93,14 @@ pub(crate) struct Llama {
 
 impl Llama {
     /// Loads all weights into main memory as `dtype`.
-    pub(crate) fn load(
-        checkpoint: &Checkpoint,
-        dtype: DType,
-    ) -> std::result::Result<Self, ModelError> {
-        let config = checkpoint.config().clone();
+    pub(crate) fn load(origin: Origin<'_>, dtype: DType) -> std::result::Result<Self, ModelError> {
+        let config = origin.config().clone();
         Ok(Self {
             fixed_bytes: Self::fixed(&config, dtype),
             inverse_frequencies: config.inverse_frequencies(),
-            outer: Outer::load(checkpoint, dtype)?,
+            outer: Outer::load(origin, dtype)?,
             layers: (0..config.layers)
-                .map(|index| Layer::load(checkpoint, index, dtype))
+                .map(|index| Layer::load(origin, index, dtype))
                 .collect::<std::result::Result<_, _>>()?,
             config,
         })

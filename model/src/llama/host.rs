@@ -62,6 +62,10 @@ impl Forward for Llama {
         Ok(running)
     }
 
+    fn synchronize(&self) -> Result<(), ModelError> {
+        Ok(())
+    }
+
     fn most_leaves(&self) -> usize {
         MOST_LEAVES
     }

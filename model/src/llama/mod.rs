@@ -10,5 +10,6 @@ mod weights;
 pub(crate) use attention::NodeKeys;
 pub(crate) use forward::{Llama, activation_bytes};
 pub(crate) use ops::RowSummary;
+pub(crate) use weights::{Origin, splitmix};
 #[cfg(any(feature = "cuda", test))]
 pub(crate) use {attention::Heads, forward::heads, ops::summarise};

@@ -4,7 +4,76 @@
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor, WithDType};
 use rayon::prelude::*;
 
-use crate::{Checkpoint, ModelError};
+use crate::{Checkpoint, Config, ModelError};
+
+/// Where weights come from.
+#[derive(Clone, Copy)]
+pub(crate) enum Origin<'a> {
+    /// A checkpoint.
+    Checkpoint(&'a Checkpoint),
+    /// Nowhere: random numbers for a model of these sizes, to measure speed at sizes no checkpoint is at hand for.
+    Random(&'a Config),
+}
+
+impl<'a> Origin<'a> {
+    /// Sizes of the model.
+    pub(crate) fn config(self) -> &'a Config {
+        match self {
+            Self::Checkpoint(checkpoint) => checkpoint.config(),
+            Self::Random(config) => config,
+        }
+    }
+
+    /// That there is not enough memory, or no kernel, for the model.
+    pub(crate) fn refusal(self, problem: String, hint: &str) -> ModelError {
+        let path = match self {
+            Self::Checkpoint(checkpoint) => checkpoint.source(),
+            Self::Random(_) => "random weights",
+        };
+        ModelError::Checkpoint {
+            path: path.into(),
+            problem,
+            hint: hint.to_owned(),
+        }
+    }
+
+    /// The named tensor in main memory.
+    fn tensor(self, name: &str, shape: &[usize], dtype: DType) -> Result<Tensor, ModelError> {
+        match self {
+            Self::Checkpoint(checkpoint) => checkpoint.tensor(name, shape, dtype, &Device::Cpu),
+            Self::Random(_) => random(name, shape, dtype).map_err(device_error),
+        }
+    }
+}
+
+/// Norms of ones; matrices `[outputs, inputs]` whose products keep the variance of normalised rows.
+fn random(name: &str, shape: &[usize], dtype: DType) -> candle_core::Result<Tensor> {
+    let &[outputs, inputs] = shape else {
+        return Tensor::ones(shape, dtype, &Device::Cpu);
+    };
+    // FNV-1a: every tensor has its own numbers.
+    let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    // A uniform number in [-a, a) has the variance a² / 3.
+    let scale = (3.0 / inputs as f32).sqrt();
+    let values: Vec<f32> = (0..outputs * inputs)
+        .into_par_iter()
+        .map(|at| {
+            let bits = splitmix(seed.wrapping_add(at as u64)) >> 40;
+            scale * (bits as f32 / (1u32 << 23) as f32 - 1.0)
+        })
+        .collect();
+    Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(dtype)
+}
+
+/// The `at`-th number of a fixed stream of random bits (SplitMix64).
+pub(crate) fn splitmix(at: u64) -> u64 {
+    let mixed = at.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
 
 /// One layer's weights. Matrices are `[inputs, outputs]` in the checkpoint's run type, norms f32.
 #[derive(Clone)]
@@ -25,12 +94,8 @@ pub(crate) struct Layer {
 
 impl Layer {
     /// Loads layer `index`.
-    pub(crate) fn load(
-        checkpoint: &Checkpoint,
-        index: usize,
-        dtype: DType,
-    ) -> Result<Self, ModelError> {
-        let config = checkpoint.config();
+    pub(crate) fn load(origin: Origin<'_>, index: usize, dtype: DType) -> Result<Self, ModelError> {
+        let config = origin.config();
         let (hidden, intermediate) = (config.hidden, config.intermediate);
         let queries = config.heads * config.head_size;
         let key_values = config.key_value_heads * config.head_size;
@@ -40,9 +105,9 @@ impl Layer {
                 .iter()
                 .map(|(part, outputs)| (name(part), *outputs))
                 .collect();
-            transposed(checkpoint, &parts, inputs, dtype)
+            transposed(origin, &parts, inputs, dtype)
         };
-        let norm = |part: &str| checkpoint.tensor(&name(part), &[hidden], DType::F32, &Device::Cpu);
+        let norm = |part: &str| origin.tensor(&name(part), &[hidden], DType::F32);
         Ok(Self {
             attention_norm: norm("input_layernorm")?,
             query_key_value: matrix(
@@ -99,29 +164,19 @@ pub(crate) struct Outer {
 
 impl Outer {
     /// Loads them.
-    pub(crate) fn load(checkpoint: &Checkpoint, dtype: DType) -> Result<Self, ModelError> {
-        let config = checkpoint.config();
+    pub(crate) fn load(origin: Origin<'_>, dtype: DType) -> Result<Self, ModelError> {
+        let config = origin.config();
         let embedding = if config.tied_embeddings {
             Embedding::Tied
         } else {
             let shape = [config.vocabulary, config.hidden];
-            Embedding::Rows(checkpoint.tensor(
-                "model.embed_tokens.weight",
-                &shape,
-                dtype,
-                &Device::Cpu,
-            )?)
+            Embedding::Rows(origin.tensor("model.embed_tokens.weight", &shape, dtype)?)
         };
         let head = [("lm_head.weight".to_owned(), config.vocabulary)];
         Ok(Self {
             embedding,
-            norm: checkpoint.tensor(
-                "model.norm.weight",
-                &[config.hidden],
-                DType::F32,
-                &Device::Cpu,
-            )?,
-            head: transposed(checkpoint, &head, config.hidden, dtype)?,
+            norm: origin.tensor("model.norm.weight", &[config.hidden], DType::F32)?,
+            head: transposed(origin, &head, config.hidden, dtype)?,
         })
     }
 
@@ -163,20 +218,20 @@ impl Outer {
 /// The matrices named `parts`, each `[outputs, inputs]` in the checkpoint, side by side as one
 /// `[inputs, sum of outputs]`.
 fn transposed(
-    checkpoint: &Checkpoint,
+    origin: Origin<'_>,
     parts: &[(String, usize)],
     inputs: usize,
     dtype: DType,
 ) -> Result<Tensor, ModelError> {
     match dtype {
-        DType::F16 => transposed_as::<half::f16>(checkpoint, parts, inputs),
-        DType::BF16 => transposed_as::<half::bf16>(checkpoint, parts, inputs),
-        _ => transposed_as::<f32>(checkpoint, parts, inputs),
+        DType::F16 => transposed_as::<half::f16>(origin, parts, inputs),
+        DType::BF16 => transposed_as::<half::bf16>(origin, parts, inputs),
+        _ => transposed_as::<f32>(origin, parts, inputs),
     }
 }
 
 fn transposed_as<T: WithDType>(
-    checkpoint: &Checkpoint,
+    origin: Origin<'_>,
     parts: &[(String, usize)],
     inputs: usize,
 ) -> Result<Tensor, ModelError> {
@@ -186,7 +241,7 @@ fn transposed_as<T: WithDType>(
     let mut fused = vec![T::zero(); inputs * outputs];
     let mut first = 0;
     for (name, width) in parts {
-        let tensor = checkpoint.tensor(name, &[*width, inputs], T::DTYPE, &Device::Cpu)?;
+        let tensor = origin.tensor(name, &[*width, inputs], T::DTYPE)?;
         let (storage, layout) = tensor.storage_and_layout();
         let values = match (&*storage, layout.contiguous_offsets()) {
             (Storage::Cpu(storage), Some((start, end))) => {
