@@ -18,6 +18,7 @@ use super::{
     operations::{embed, gather_rows, random, rms_norm, silu_multiply},
     product::{Into, product},
     table::{KeyRun, NARROW, Table, TileShape, Uploaded, WIDE},
+    transfer::{FOR_PASSES, Transfers},
 };
 use crate::{
     llama::Heads,
@@ -259,8 +260,9 @@ fn attend(
         })
         .collect();
     let positions = &tree.positions[rows.clone()];
+    let transfers = Transfers::new(device, FOR_PASSES).unwrap();
     let table = Table::new(positions, &runs, shape, heads.queries / heads.key_values);
-    let table = Uploaded::new(&table, positions, shape, device).unwrap();
+    let table = Uploaded::new(&table, positions, shape, &transfers).unwrap();
     let fused = fused.narrow(0, rows.start, rows.len()).unwrap();
     let width = heads.queries * heads.size;
     let out = poisoned(&[rows.len() + 1, width], dtype, device);

@@ -11,8 +11,8 @@ use super::{
     logits::{CHOICE, SUMMARY, Targets, choice, row_summary, sample, summaries, target_log_probs},
     operations::{embed, gather_rows, rms_norm, silu_multiply},
     product::{Into, product},
-    readback::Readback,
     table::{KeyRun, NARROW, Table, TileShape, Uploaded, WIDE},
+    transfer::{FOR_PASSES, ReadBack, Transfers},
     weights::{Fill, FromCheckpoint, Layer, Layers, Outer, Randomly, fill},
     workspace::{PassRows, Passes, Workspace},
 };
@@ -39,6 +39,7 @@ pub(crate) struct DeviceLlama {
     rotary: Rotary,
     passes: Passes,
     workspace: Workspace,
+    transfers: Transfers,
 }
 
 /// Tokens of a pass, `[rows]`.
@@ -96,16 +97,16 @@ pub(crate) struct Running {
     by_row: ByRow,
     /// For each target the token.
     tokens: Vec<u32>,
-    summaries: Readback<f32>,
-    log_probs: Readback<f32>,
+    summaries: ReadBack<f32>,
+    log_probs: ReadBack<f32>,
 }
 
 /// A step that was begun.
 pub(crate) struct Stepping {
     /// The chosen tokens, `[rows]`.
     chosen: Tensor,
-    tokens: Readback<u32>,
-    summaries: Readback<f32>,
+    tokens: ReadBack<u32>,
+    summaries: ReadBack<f32>,
 }
 
 impl DeviceLlama {
@@ -157,6 +158,7 @@ impl DeviceLlama {
             rotary,
             passes,
             workspace,
+            transfers: Transfers::new(device, FOR_PASSES).map_err(device_error)?,
         })
     }
 
@@ -210,7 +212,7 @@ impl DeviceLlama {
         }
         self.check_bounds(pass)?;
         let tokens = match pass.tokens {
-            Tokens::Host(tokens) => self.upload(tokens)?,
+            Tokens::Host(tokens) => self.transfers.upload(tokens)?,
             Tokens::Device(tokens) => tokens.clone(),
         };
         let table = Table::new(
@@ -219,8 +221,8 @@ impl DeviceLlama {
             pass.shape,
             self.heads().queries / self.heads().key_values,
         );
-        let table = Uploaded::new(&table, pass.positions, pass.shape, &self.device)?;
-        let slots = self.upload(pass.slots)?;
+        let table = Uploaded::new(&table, pass.positions, pass.shape, &self.transfers)?;
+        let slots = self.transfers.upload(pass.slots)?;
 
         let chunks: Vec<Chunk> = (0..count)
             .step_by(chunk)
@@ -308,13 +310,14 @@ impl DeviceLlama {
         let (chunk, head) = (pass.rows.layer, pass.rows.head);
         let work = &self.workspace;
         let logits = work.logits.narrow(0, 0, head)?;
+        let index = self.transfers.upload(pass.wanted)?;
         for (at, wanted) in pass.wanted.chunks(chunk).enumerate() {
             let part = Chunk {
                 first: 0,
                 rows: wanted.len(),
                 padded: chunk,
             };
-            let index = self.upload(wanted)?;
+            let index = index.narrow(0, at * chunk, wanted.len())?;
             gather_rows(&work.picked, &work.stream, &index)?;
             gather_rows(&work.picked_attended, &work.attended, &index)?;
             self.feed_forward(layer, &part, &work.picked, &work.picked_attended)?;
@@ -366,10 +369,6 @@ impl DeviceLlama {
         below("row", pass.wanted, rows)
     }
 
-    fn upload(&self, values: &[u32]) -> Result<Tensor> {
-        Tensor::from_slice(values, values.len(), &self.device)
-    }
-
     fn begin_scoring(&self, tree: &TokenTree) -> Result<Running> {
         let by_row = ByRow::new(tree);
         let head = self.passes.score.head;
@@ -388,7 +387,10 @@ impl DeviceLlama {
             .iter()
             .map(|&at| tree.targets[at].token)
             .collect();
-        let (target_rows, target_tokens) = (self.upload(&rows)?, self.upload(&tokens)?);
+        let (target_rows, target_tokens) = (
+            self.transfers.upload(&rows)?,
+            self.transfers.upload(&tokens)?,
+        );
         let slots: Vec<u32> = (0..tree.tokens.len() as u32).collect();
         let pass = Pass {
             tokens: Tokens::Host(&tree.tokens),
@@ -414,8 +416,8 @@ impl DeviceLlama {
         })?;
         Ok(Running {
             tokens,
-            summaries: Readback::begin(&all_summaries)?,
-            log_probs: Readback::begin(&all_log_probs)?,
+            summaries: self.transfers.read_back(&all_summaries)?,
+            log_probs: self.transfers.read_back(&all_log_probs)?,
             by_row,
         })
     }
@@ -462,7 +464,7 @@ impl DeviceLlama {
         }
         let wanted: Vec<u32> = (0..count as u32).collect();
         let choices: Vec<f64> = draws.iter().copied().flat_map(choice).collect();
-        let choices = Tensor::from_vec(choices, (count, CHOICE), &self.device)?;
+        let choices = self.transfers.upload(&choices)?.reshape((count, CHOICE))?;
         let chosen = Tensor::zeros(count, DType::U32, &self.device)?;
         let all_summaries = Tensor::zeros((count, SUMMARY), DType::F32, &self.device)?;
         let pass = Pass {
@@ -482,8 +484,8 @@ impl DeviceLlama {
             sample(&of(&chosen)?, logits, &summary, &of(&choices)?)
         })?;
         Ok(Stepping {
-            tokens: Readback::begin(&chosen)?,
-            summaries: Readback::begin(&all_summaries)?,
+            tokens: self.transfers.read_back(&chosen)?,
+            summaries: self.transfers.read_back(&all_summaries)?,
             chosen,
         })
     }

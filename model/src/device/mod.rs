@@ -20,12 +20,10 @@ mod logits;
 mod operation;
 mod operations;
 mod product;
-mod readback;
-#[cfg(feature = "cuda")]
-mod staging;
 mod table;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod weights;
 mod workspace;
 

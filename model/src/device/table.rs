@@ -7,7 +7,9 @@
 
 use std::ops::Range;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
+
+use super::transfer::Transfers;
 
 /// No key.
 pub(super) const NONE: u32 = u32::MAX;
@@ -238,7 +240,7 @@ pub(super) struct Uploaded {
 }
 
 impl Uploaded {
-    /// Copies `table` to `device`.
+    /// Copies `table` to the device.
     ///
     /// # Errors
     /// When the device has no memory for it, or fails.
@@ -246,14 +248,13 @@ impl Uploaded {
         table: &Table,
         positions: &[u32],
         shape: TileShape,
-        device: &Device,
+        transfers: &Transfers,
     ) -> Result<Self> {
-        let upload = |values: &[u32]| Tensor::from_slice(values, values.len(), device);
         Ok(Self {
-            tiles: upload(&table.tiles)?,
-            steps: upload(&table.steps)?,
-            slots: upload(&table.slots)?,
-            positions: upload(positions)?,
+            tiles: transfers.upload(&table.tiles)?,
+            steps: transfers.upload(&table.steps)?,
+            slots: transfers.upload(&table.slots)?,
+            positions: transfers.upload(positions)?,
             shape,
             count: table.tiles.len() / 4,
         })

@@ -1,8 +1,12 @@
 //! Weights on the device, and where the pass gets a layer's from.
 
-use candle_core::{DType, Device, InplaceOp1, Layout, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 
-use super::{ModelResult, operations::random};
+use super::{
+    ModelResult,
+    operations::random,
+    transfer::{FOR_WEIGHTS, Transfers},
+};
 use crate::{Checkpoint, Config, llama::heads};
 
 /// One layer's weights. Matrices are `[outputs, inputs]` in the run's type, norms f32.
@@ -126,8 +130,7 @@ pub(super) struct FromCheckpoint<'a> {
     checkpoint: &'a Checkpoint,
     device: &'a Device,
     dtype: DType,
-    #[cfg(feature = "cuda")]
-    staging: Option<super::staging::Staging>,
+    transfers: Transfers,
 }
 
 impl<'a> FromCheckpoint<'a> {
@@ -140,8 +143,7 @@ impl<'a> FromCheckpoint<'a> {
             checkpoint,
             device,
             dtype,
-            #[cfg(feature = "cuda")]
-            staging: super::staging::Staging::new(device)?,
+            transfers: Transfers::new(device, FOR_WEIGHTS)?,
         })
     }
 }
@@ -160,12 +162,9 @@ impl Fill for FromCheckpoint<'_> {
             let place = matrix
                 .narrow(0, first, *outputs)
                 .map_err(super::device_error)?;
-            let upload = Upload {
-                values: &values,
-                #[cfg(feature = "cuda")]
-                staging: self.staging.as_ref(),
-            };
-            place.inplace_op1(&upload).map_err(super::device_error)?;
+            self.transfers
+                .place(&place, &values)
+                .map_err(super::device_error)?;
             first += outputs;
         }
         Ok(matrix)
@@ -174,56 +173,6 @@ impl Fill for FromCheckpoint<'_> {
     fn norm(&mut self, name: &str, hidden: usize) -> ModelResult<Tensor> {
         self.checkpoint
             .tensor(name, &[hidden], DType::F32, self.device)
-    }
-}
-
-/// Copies a tensor in main memory into a part of one on the device.
-struct Upload<'a> {
-    values: &'a Tensor,
-    #[cfg(feature = "cuda")]
-    staging: Option<&'a super::staging::Staging>,
-}
-
-impl InplaceOp1 for Upload<'_> {
-    fn name(&self) -> &'static str {
-        "upload"
-    }
-
-    fn cpu_fwd(&self, out: &mut candle_core::CpuStorage, layout: &Layout) -> Result<()> {
-        use candle_core::CpuStorage::{BF16, F16, F32};
-        let (storage, values) = self.values.storage_and_layout();
-        let candle_core::Storage::Cpu(storage) = &*storage else {
-            bail!("upload: values on another device")
-        };
-        let (start, end) = super::operation::contiguous("upload", layout)?;
-        let (first, last) = super::operation::contiguous("upload", values)?;
-        match (out, storage) {
-            (F32(out), F32(values)) => out[start..end].copy_from_slice(&values[first..last]),
-            (BF16(out), BF16(values)) => out[start..end].copy_from_slice(&values[first..last]),
-            (F16(out), F16(values)) => out[start..end].copy_from_slice(&values[first..last]),
-            _ => bail!("upload: two types"),
-        }
-        Ok(())
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, out: &mut candle_core::CudaStorage, layout: &Layout) -> Result<()> {
-        use candle_core::CpuStorage::{BF16, F16, F32};
-        let (storage, values) = self.values.storage_and_layout();
-        let candle_core::Storage::Cpu(storage) = &*storage else {
-            bail!("upload: values on another device")
-        };
-        let (first, last) = super::operation::contiguous("upload", values)?;
-        let address = super::launch::pointer(out, layout)?;
-        let Some(staging) = self.staging else {
-            bail!("upload: no pinned memory")
-        };
-        match storage {
-            F32(values) => staging.copy(address, &values[first..last]),
-            BF16(values) => staging.copy(address, &values[first..last]),
-            F16(values) => staging.copy(address, &values[first..last]),
-            _ => bail!("upload: no floating point"),
-        }
     }
 }
 
