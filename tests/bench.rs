@@ -126,6 +126,8 @@ fn a_plan_can_be_printed_for_others() {
     let plan = print("--shape llama-7b --print-plan decode --scale 0.01");
     assert_eq!(plan["prompt"].as_array().unwrap().len(), 1200);
     assert_eq!(plan["fed"].as_array().unwrap().len(), 5);
+    assert_eq!(plan["model"]["hidden"], 4096);
+    assert_eq!(plan["model"]["context_length"], 2048);
 }
 
 #[test]

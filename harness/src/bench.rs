@@ -35,6 +35,14 @@ struct Written<'a> {
     formulas: [&'static str; 2],
 }
 
+/// A plan as it is printed for other programs: the model's sizes, and the plan's tokens.
+#[derive(Serialize)]
+struct Printed {
+    model: serde_json::Value,
+    #[serde(flatten)]
+    plan: Plan,
+}
+
 /// Measures what the command line asks for.
 ///
 /// # Errors
@@ -46,8 +54,20 @@ pub(crate) fn bench(arguments: &BenchArguments) -> anyhow::Result<Exit> {
         (None, None) => Subject::Checkpoint(Source::Demo),
     };
     if let Some(name) = arguments.print_plan {
-        let plan = Plan::new(name, &subject.config()?, arguments.scale.unwrap_or(1.0));
-        print(&(serde_json::to_string(&plan)? + "\n"))?;
+        let config = subject.config()?;
+        let model = serde_json::json!({
+            "vocabulary": config.vocabulary,
+            "hidden": config.hidden,
+            "intermediate": config.intermediate,
+            "layers": config.layers,
+            "heads": config.heads,
+            "key_value_heads": config.key_value_heads,
+            "head_size": config.head_size,
+            "context_length": config.context_length,
+            "tied_embeddings": config.tied_embeddings,
+        });
+        let plan = Plan::new(name, &config, arguments.scale.unwrap_or(1.0));
+        print(&(serde_json::to_string(&Printed { model, plan })? + "\n"))?;
         return Ok(Exit::Success);
     }
     // Before anything is measured: an hour's figures are not lost for want of a folder.

@@ -245,7 +245,7 @@ pub(crate) struct BenchArguments {
     /// Also write the figures as JSON; `-` writes them to standard output, and the table to standard error
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) json: Option<PathBuf>,
-    /// Only print the token ids of a plan as JSON, for other programs to be measured on
+    /// Only print the sizes of the model and the token ids of a plan as JSON, for other programs to be measured on
     #[arg(long, value_name = "NAME", conflicts_with_all = ["plan", "json"],
           value_parser = PossibleValuesParser::new(PlanName::ALL.map(|(name, _)| name))
               .try_map(|name| name.parse::<PlanName>()))]
