@@ -194,12 +194,11 @@ impl Bench {
     /// # Errors
     /// As [`crate::Local::open`].
     pub fn open(subject: &Subject, options: &LoadOptions) -> Result<Self, ModelError> {
-        Self::open_with(subject, options, |origin| Loaded::new(origin, options))
+        Self::open_with(subject, |origin| Loaded::new(origin, options))
     }
 
     fn open_with(
         subject: &Subject,
-        options: &LoadOptions,
         load: impl FnOnce(Origin<'_>) -> Result<Loaded, ModelError>,
     ) -> Result<Self, ModelError> {
         let (held_before, _) = memory::resident();
@@ -226,7 +225,7 @@ impl Bench {
             model: name,
             random_weights: matches!(subject, Subject::Shape(_)),
             parameters: config.parameters(),
-            dtype: options.dtype.name(),
+            dtype: loaded.dtype.name(),
             device: loaded.device.clone(),
             capability: capability(&loaded),
             multiprocessors: multiprocessors(&loaded),
@@ -235,10 +234,10 @@ impl Bench {
             load_seconds,
         };
         Ok(Self {
+            bytes_per_weight: loaded.dtype.tensor_type().size_in_bytes(),
             loaded,
             config,
             machine,
-            bytes_per_weight: options.dtype.tensor_type().size_in_bytes(),
             held_before,
         })
     }

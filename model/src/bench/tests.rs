@@ -55,7 +55,7 @@ fn benches() -> [Bench; 2] {
     };
     [
         Bench::open(&subject, &options()).unwrap(),
-        Bench::open_with(&subject, &options(), twin).unwrap(),
+        Bench::open_with(&subject, twin).unwrap(),
     ]
 }
 
