@@ -69,7 +69,7 @@ struct CUmod_st {
 
 namespace {
 
-using software_card::EVERYTHING, software_card::HostMemory, software_card::Position, software_card::Queue, software_card::Work;
+using software_card::EVERYTHING, software_card::Position, software_card::Queue, software_card::Work;
 
 constexpr std::size_t PAGE = 4096;
 constexpr std::size_t ALIGNMENT = 256;
