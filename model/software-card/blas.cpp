@@ -151,19 +151,22 @@ std::size_t extent(int rows, int columns, int stride, cudaDataType type) {
 struct Product {
     bool a_transposed, b_transposed;
     int m, n, k;
-    const void *alpha, *a;
+    float alpha;
+    const void* a;
     int a_stride;
     const void* b;
     int b_stride;
-    const void *beta;
+    float beta;
     void* c;
     int c_stride;
 
     template <typename In, typename Out>
-    void run() const {
-        multiply(m, n, k, *static_cast<const float*>(alpha), Matrix<In>{static_cast<const In*>(a), std::size_t(a_stride), a_transposed},
-                 Matrix<In>{static_cast<const In*>(b), std::size_t(b_stride), b_transposed}, *static_cast<const float*>(beta),
-                 static_cast<Out*>(c), c_stride);
+    static void run(const void* data) {
+        Product it;
+        std::memcpy(&it, data, sizeof it);
+        multiply(it.m, it.n, it.k, it.alpha, Matrix<In>{static_cast<const In*>(it.a), std::size_t(it.a_stride), it.a_transposed},
+                 Matrix<In>{static_cast<const In*>(it.b), std::size_t(it.b_stride), it.b_transposed}, it.beta,
+                 static_cast<Out*>(it.c), it.c_stride);
     }
 };
 
@@ -240,12 +243,15 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t a_operation
         !software_card_live(b, b_transposed ? extent(n, k, b_stride, b_type) : extent(k, n, b_stride, b_type), "product's B") ||
         !software_card_live(c, extent(m, n, c_stride, c_type), "product's C"))
         return CUBLAS_STATUS_EXECUTION_FAILED;
-    Product product{a_transposed, b_transposed, m, n, k, alpha, a, a_stride, b, b_stride, beta, c, c_stride};
+    // The factors are read now: the pointers to them are the host's.
+    Product product{a_transposed, b_transposed, m, n, k, *static_cast<const float*>(alpha), a, a_stride, b, b_stride,
+                    *static_cast<const float*>(beta), c, c_stride};
     bool wide = c_type == CUDA_R_32F;
-    if (a_type == CUDA_R_32F) product.run<float, float>();
-    else if (a_type == CUDA_R_16BF) wide ? product.run<bf16, float>() : product.run<bf16, bf16>();
-    else wide ? product.run<_Float16, float>() : product.run<_Float16, _Float16>();
-    return CUBLAS_STATUS_SUCCESS;
+    auto run = a_type == CUDA_R_32F    ? Product::run<float, float>
+               : a_type == CUDA_R_16BF ? (wide ? Product::run<bf16, float> : Product::run<bf16, bf16>)
+                                       : (wide ? Product::run<_Float16, float> : Product::run<_Float16, _Float16>);
+    bool queued = software_card_enqueue(handle->stream, run, &product, sizeof product) == 0;
+    return queued ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }
 
 cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t a_operation, cublasOperation_t b_operation,

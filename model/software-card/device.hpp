@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <tuple>
 #include <utility>
 
 #include "emulator.hpp"
@@ -23,9 +24,9 @@ namespace software_card {
 struct Kernel {
     const char* name;
     unsigned most_threads;
-    void (*run)(void** parameters);
+    Call (*bind)(void** parameters);
     const Kernel* next;
-    Kernel(const char* name, unsigned most_threads, void (*run)(void**));
+    Kernel(const char* name, unsigned most_threads, Call (*bind)(void**));
 };
 
 template <auto function>
@@ -34,10 +35,10 @@ struct Unpacked;
 template <typename... Argument, void (*function)(Argument...)>
 struct Unpacked<function> {
     template <std::size_t... at>
-    static void call(void** parameters, std::index_sequence<at...>) {
-        function(*static_cast<Argument*>(parameters[at])...);
+    static Call bind(void** parameters, std::index_sequence<at...>) {
+        return [values = std::tuple<Argument...>(*static_cast<Argument*>(parameters[at])...)] { std::apply(function, values); };
     }
-    static void run(void** parameters) { call(parameters, std::index_sequence_for<Argument...>{}); }
+    static Call bind(void** parameters) { return bind(parameters, std::index_sequence_for<Argument...>{}); }
 };
 
 // Where a thread is: barriers are told apart by their place in the source.
@@ -102,7 +103,7 @@ T exchange(Place place, T value, Combine combine) {
 #define KERNEL(name, threads, min_blocks, ...)                                             \
     static void name(__VA_ARGS__);                                                         \
     static const software_card::Kernel name##_kernel(#name, threads,                       \
-                                                     software_card::Unpacked<&name>::run); \
+                                                     software_card::Unpacked<&name>::bind);\
     static void name(__VA_ARGS__)
 
 // Shared memory of a fixed size.

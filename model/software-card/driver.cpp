@@ -1,6 +1,16 @@
 // The software card: a libcuda.so.1 that runs llama-eval's kernels on the CPU, so that everything but speed can be
-// tested without a card. Streams are synchronous. It is stricter than a card: memory of its own lies between pages
-// that nobody may touch, fresh memory holds NaN, and a copy must stay inside of one live allocation.
+// tested without a card. It is stricter than a card: memory of its own lies between pages that nobody may touch, fresh
+// memory holds NaN, and a copy must stay inside of one live allocation.
+//
+// It is as late as a card may be: what a stream is asked for goes into a queue (queue.hpp), one for all streams, and is
+// carried out when something waits for it, or when the queue is full.
+// - A wait for a stream or an event carries out what was asked for before; a query says "not ready" until then.
+// - Synchronous copies, copies to pageable memory, cuMemFree and the unloading of a module carry out everything.
+// - Kernel arguments and pageable memory are read at the call. Pinned memory is read and written when its turn comes;
+//   until then it holds NaN if it is to be written. To free it before ends the program.
+// - cuMemAllocAsync allocates at once. After cuMemFreeAsync memory counts as free, and nothing new may use it; it is
+//   given back when its turn comes.
+// - An error found late stays, and every later call reports it. What waits when a card is lost is never done.
 //
 // Environment variables make it misbehave; they are read by cuInit:
 //   SOFTWARE_CARD_MEMORY=bytes         its memory (2 GiB)
@@ -9,6 +19,8 @@
 //   SOFTWARE_CARD_CAPABILITY=7.5       compute capability (9.0)
 //   SOFTWARE_CARD_DRIVER=12020         driver version (13000)
 //   SOFTWARE_CARD_COUNT=0              number of cards (1)
+//   SOFTWARE_CARD_SYNCHRONOUS=1        everything is done at the call
+// Launches are counted when they are asked for.
 #pragma GCC visibility push(default)
 #include <cuda.h>
 #include "card.hpp"
@@ -18,6 +30,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -27,15 +40,21 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "emulator.hpp"
+#include "queue.hpp"
 
 struct CUctx_st {};
-struct CUstream_st {};
+struct CUstream_st {
+    // What was last asked for.
+    std::atomic<software_card::Position> position{0};
+};
 struct CUmemPoolHandle_st {
     cuuint64_t threshold = 0;
 };
 struct CUevent_st {
+    std::atomic<software_card::Position> position{0};
     std::chrono::steady_clock::time_point recorded;
 };
 struct CUfunc_st {
@@ -50,12 +69,16 @@ struct CUmod_st {
 
 namespace {
 
+using software_card::EVERYTHING, software_card::Position, software_card::Queue, software_card::Work;
+
 constexpr std::size_t PAGE = 4096;
 constexpr std::size_t ALIGNMENT = 256;
 // Larger allocations are not filled with NaN, to keep untouched memory free of cost.
 constexpr std::size_t FILLED = std::size_t{256} << 20;
 // How many released allocations keep their addresses.
 constexpr std::size_t RELEASED = 1024;
+// Larger copies from pageable memory are not held back.
+constexpr std::size_t STAGED = std::size_t{16} << 20;
 constexpr int MULTIPROCESSORS = 8;
 constexpr int DYNAMIC_SHARED_LIMIT = 227 << 10;
 
@@ -63,14 +86,18 @@ struct Allocation {
     std::size_t bytes;
     void* mapping;
     std::size_t mapped;
+    // Whether cuMemFreeAsync was called, and its turn has not come.
+    bool freed = false;
 };
 
 struct Settings {
     std::size_t memory, taken = 0;
     unsigned long long taken_after = ~0ULL, lost_after = ~0ULL;
-    int capability_major = 9, capability_minor = 0, driver, count;
+    int capability_major = 9, capability_minor = 0, count;
+    bool synchronous = false;
 };
 
+// Never held while the queue is asked for something: work takes it.
 std::mutex mutex;
 std::atomic<bool> initialised{false};
 Settings settings;
@@ -85,6 +112,8 @@ CUctx_st context;
 CUmemPoolHandle_st pool;
 thread_local CUcontext current = nullptr;
 std::atomic<const char*> running{"none"};
+// Never destroyed: other threads may use it while the process ends.
+Queue& queue = *new Queue;
 
 template <typename... Arguments>
 void complain(const char* format, Arguments... arguments) {
@@ -119,6 +148,27 @@ CUresult enter() {
     return failure == CUDA_SUCCESS && current == nullptr ? CUDA_ERROR_INVALID_CONTEXT : failure;
 }
 
+// Carries out what was asked for as far as `position`.
+CUresult wait(Position position) {
+    if (CUresult failure = queue.carry_out(position)) fault = failure;
+    return fault;
+}
+
+// The streams that have no object: the default stream, and that of the thread.
+bool is_default(CUstream stream) { return reinterpret_cast<std::uintptr_t>(stream) <= 2; }
+
+CUresult enqueue(CUstream stream, Work work) {
+    queue.add(std::move(work), is_default(stream) ? nullptr : &stream->position);
+    return settings.synchronous || queue.full() ? wait(EVERYTHING) : fault.load();
+}
+
+// Whether everything has been done as far as `position`; if not, one more thing is.
+CUresult query(Position position) {
+    if (queue.done(position)) return fault;
+    if (CUresult failure = queue.carry_out_one()) return fault = failure;
+    return CUDA_ERROR_NOT_READY;
+}
+
 std::size_t free_memory() {
     std::size_t taken = launches >= settings.taken_after ? settings.taken : 0;
     std::size_t held = used + taken;
@@ -146,15 +196,24 @@ CUresult allocate(CUdeviceptr* pointer, std::size_t bytes) {
     return CUDA_SUCCESS;
 }
 
-CUresult release(CUdeviceptr pointer) {
+// The memory counts as free from now on. Its size goes to `bytes`.
+CUresult retire(CUdeviceptr pointer, std::size_t* bytes) {
     std::lock_guard lock(mutex);
     auto found = allocations.find(pointer);
-    if (found == allocations.end()) {
+    if (found == allocations.end() || found->second.freed) {
         complain("%p is freed but not allocated (or freed already)", reinterpret_cast<void*>(pointer));
         return CUDA_ERROR_INVALID_VALUE;
     }
+    found->second.freed = true;
+    *bytes = found->second.bytes;
+    used -= (*bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    return CUDA_SUCCESS;
+}
+
+CUresult release(CUdeviceptr pointer) {
+    std::lock_guard lock(mutex);
+    auto found = allocations.find(pointer);
     Allocation allocation = found->second;
-    used -= (allocation.bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     allocations.erase(found);
     // Gives the pages back, and keeps the addresses out of use for a while: a kernel that still has them faults.
     mmap(allocation.mapping, allocation.mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
@@ -173,29 +232,82 @@ bool live(CUdeviceptr pointer, std::size_t bytes, const char* what) {
     auto next = allocations.upper_bound(pointer);
     if (next != allocations.begin()) {
         auto [start, allocation] = *std::prev(next);
-        if (pointer - start <= allocation.bytes && bytes <= allocation.bytes - (pointer - start)) return true;
+        if (!allocation.freed && pointer - start <= allocation.bytes && bytes <= allocation.bytes - (pointer - start)) return true;
     }
     complain("%s: %zu bytes at %p are not inside of one allocation", what, bytes, reinterpret_cast<void*>(pointer));
     return false;
 }
 
-CUresult copy(CUdeviceptr to, bool to_card, CUdeviceptr from, bool from_card, std::size_t bytes, const char* what) {
+CUdeviceptr address(const void* pointer) { return reinterpret_cast<CUdeviceptr>(pointer); }
+
+// Whether host memory is pinned.
+bool is_pinned(const void* pointer) {
+    std::lock_guard lock(mutex);
+    char* address = static_cast<char*>(const_cast<void*>(pointer));
+    auto next = host_allocations.upper_bound(address);
+    if (next == host_allocations.begin()) return false;
+    auto [start, bytes] = *std::prev(next);
+    return address < static_cast<char*>(start) + bytes;
+}
+
+CUresult copy_to_card(CUdeviceptr to, const void* from, std::size_t bytes, CUstream stream) {
     if (CUresult failure = enter()) return failure;
-    if ((to_card && !live(to, bytes, what)) || (from_card && !live(from, bytes, what))) return CUDA_ERROR_INVALID_VALUE;
-    std::memmove(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes);
-    return CUDA_SUCCESS;
+    if (!live(to, bytes, "copy to the card")) return CUDA_ERROR_INVALID_VALUE;
+    void* target = reinterpret_cast<void*>(to);
+    auto copy = [=] {
+        std::memcpy(target, from, bytes);
+        return CUDA_SUCCESS;
+    };
+    if (is_pinned(from)) return enqueue(stream, {copy, 0, {static_cast<const char*>(from), bytes}});
+    if (bytes > STAGED) {
+        CUresult failure = wait(EVERYTHING);
+        return failure != CUDA_SUCCESS ? failure : copy();
+    }
+    std::vector<char> staged(static_cast<const char*>(from), static_cast<const char*>(from) + bytes);
+    auto copy_staged = [target, staged = std::move(staged)] {
+        std::memcpy(target, staged.data(), staged.size());
+        return CUDA_SUCCESS;
+    };
+    return enqueue(stream, {std::move(copy_staged), bytes});
+}
+
+CUresult copy_from_card(void* to, CUdeviceptr from, std::size_t bytes, CUstream stream) {
+    if (CUresult failure = enter()) return failure;
+    if (!live(from, bytes, "copy from the card")) return CUDA_ERROR_INVALID_VALUE;
+    auto copy = [=] {
+        std::memcpy(to, reinterpret_cast<void*>(from), bytes);
+        return CUDA_SUCCESS;
+    };
+    if (!is_pinned(to)) {
+        CUresult failure = wait(EVERYTHING);
+        return failure != CUDA_SUCCESS ? failure : copy();
+    }
+    // To read too early shows, unless an earlier copy has yet to read what is there.
+    if (!queue.uses(to, bytes)) std::memset(to, 0xFF, bytes);
+    return enqueue(stream, {copy, 0, {static_cast<const char*>(to), bytes}});
+}
+
+CUresult copy_on_card(CUdeviceptr to, CUdeviceptr from, std::size_t bytes, CUstream stream) {
+    if (CUresult failure = enter()) return failure;
+    if (!live(to, bytes, "copy on the card") || !live(from, bytes, "copy on the card")) return CUDA_ERROR_INVALID_VALUE;
+    return enqueue(stream, {[=] {
+        std::memmove(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes);
+        return CUDA_SUCCESS;
+    }});
 }
 
 template <typename T>
-CUresult fill(CUdeviceptr to, T value, std::size_t count) {
+CUresult fill(CUdeviceptr to, T value, std::size_t count, CUstream stream) {
     if (CUresult failure = enter()) return failure;
     if (!live(to, count * sizeof(T), "memset")) return CUDA_ERROR_INVALID_VALUE;
-    T* values = reinterpret_cast<T*>(to);
-    for (std::size_t i = 0; i < count; ++i) values[i] = value;
-    return CUDA_SUCCESS;
+    return enqueue(stream, {[=] {
+        std::fill_n(reinterpret_cast<T*>(to), count, value);
+        return CUDA_SUCCESS;
+    }});
 }
 
-CUdeviceptr address(const void* pointer) { return reinterpret_cast<CUdeviceptr>(pointer); }
+// What a call that is asynchronous gives, then a wait for it.
+CUresult synchronous(CUresult begun) { return begun != CUDA_SUCCESS ? begun : wait(EVERYTHING); }
 
 struct Error {
     CUresult code;
@@ -212,6 +324,7 @@ const Error ERRORS[] = {
     {CUDA_ERROR_INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context"},
     {CUDA_ERROR_NO_BINARY_FOR_GPU, "CUDA_ERROR_NO_BINARY_FOR_GPU", "no kernel image is available"},
     {CUDA_ERROR_NOT_FOUND, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
+    {CUDA_ERROR_NOT_READY, "CUDA_ERROR_NOT_READY", "device not ready"},
     {CUDA_ERROR_LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
     {CUDA_ERROR_NOT_SUPPORTED, "CUDA_ERROR_NOT_SUPPORTED", "operation not supported"},
 };
@@ -239,6 +352,15 @@ int software_card_launch() {
     return without_context();
 }
 
+int software_card_enqueue(CUstream stream, void (*run)(const void* data), const void* data, std::size_t bytes) {
+    std::vector<char> copied(static_cast<const char*>(data), static_cast<const char*>(data) + bytes);
+    return enqueue(stream, {[run, copied = std::move(copied)] {
+        running = "a product";
+        run(copied.data());
+        return CUDA_SUCCESS;
+    }});
+}
+
 bool software_card_live(const void* pointer, std::size_t bytes, const char* what) {
     return live(address(pointer), bytes, what);
 }
@@ -250,6 +372,7 @@ CUresult cuInit(unsigned) {
     if (!initialised) {
         settings.memory = number("SOFTWARE_CARD_MEMORY", 2ULL << 30);
         settings.lost_after = number("SOFTWARE_CARD_LOST_AFTER", ~0ULL);
+        settings.synchronous = number("SOFTWARE_CARD_SYNCHRONOUS", 0) != 0;
         settings.count = static_cast<int>(number("SOFTWARE_CARD_COUNT", 1));
         if (const char* taken = std::getenv("SOFTWARE_CARD_TAKEN_AFTER")) {
             char* rest;
@@ -343,7 +466,10 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext* result, CUdevice) {
     return CUDA_SUCCESS;
 }
 
-CUresult cuDevicePrimaryCtxRelease(CUdevice) { return without_context(); }
+CUresult cuDevicePrimaryCtxRelease(CUdevice) {
+    ENTER_WITHOUT_CONTEXT();
+    return wait(EVERYTHING);
+}
 
 CUresult cuCtxSetCurrent(CUcontext wanted) {
     ENTER_WITHOUT_CONTEXT();
@@ -357,10 +483,14 @@ CUresult cuCtxGetCurrent(CUcontext* result) {
     return CUDA_SUCCESS;
 }
 
-CUresult cuCtxSynchronize() { return enter(); }
+CUresult cuCtxSynchronize() {
+    ENTER();
+    return wait(EVERYTHING);
+}
+
 CUresult cuCtxSetFlags(unsigned) { return enter(); }
 
-// ---- Streams and events: everything has happened when a call returns ----
+// ---- Streams and events: one queue for all, so that one stream never has to wait for another ----
 
 CUresult cuStreamCreate(CUstream* stream, unsigned) {
     ENTER();
@@ -376,8 +506,16 @@ CUresult cuStreamDestroy(CUstream stream) {
     return CUDA_SUCCESS;
 }
 
-CUresult cuStreamSynchronize(CUstream) { return enter(); }
-CUresult cuStreamQuery(CUstream) { return enter(); }
+CUresult cuStreamSynchronize(CUstream stream) {
+    ENTER();
+    return wait(is_default(stream) ? EVERYTHING : stream->position.load());
+}
+
+CUresult cuStreamQuery(CUstream stream) {
+    ENTER();
+    return query(is_default(stream) ? queue.end() : stream->position.load());
+}
+
 CUresult cuStreamWaitEvent(CUstream, CUevent, unsigned) { return enter(); }
 CUresult cuStreamBeginCapture(CUstream, CUstreamCaptureMode) { return CUDA_ERROR_NOT_SUPPORTED; }
 
@@ -387,10 +525,12 @@ CUresult cuStreamIsCapturing(CUstream, CUstreamCaptureStatus* status) {
     return CUDA_SUCCESS;
 }
 
-CUresult cuLaunchHostFunc(CUstream, CUhostFn function, void* data) {
+CUresult cuLaunchHostFunc(CUstream stream, CUhostFn function, void* data) {
     ENTER();
-    function(data);
-    return CUDA_SUCCESS;
+    return enqueue(stream, {[=] {
+        function(data);
+        return CUDA_SUCCESS;
+    }});
 }
 
 CUresult cuEventCreate(CUevent* event, unsigned) {
@@ -399,25 +539,40 @@ CUresult cuEventCreate(CUevent* event, unsigned) {
     return CUDA_SUCCESS;
 }
 
-CUresult cuEventRecord(CUevent event, CUstream) {
+CUresult cuEventRecord(CUevent event, CUstream stream) {
     ENTER();
-    event->recorded = std::chrono::steady_clock::now();
-    return CUDA_SUCCESS;
+    CUresult result = enqueue(stream, {[event] {
+        event->recorded = std::chrono::steady_clock::now();
+        return CUDA_SUCCESS;
+    }});
+    event->position = queue.end();
+    return result;
 }
 
 CUresult cuEventElapsedTime(float* milliseconds, CUevent start, CUevent end) {
     ENTER();
+    if (!queue.done(start->position) || !queue.done(end->position)) return CUDA_ERROR_NOT_READY;
     *milliseconds = std::chrono::duration<float, std::milli>(end->recorded - start->recorded).count();
     return CUDA_SUCCESS;
 }
 
-CUresult cuEventQuery(CUevent) { return enter(); }
-CUresult cuEventSynchronize(CUevent) { return enter(); }
+CUresult cuEventQuery(CUevent event) {
+    ENTER();
+    return query(event->position);
+}
 
+CUresult cuEventSynchronize(CUevent event) {
+    ENTER();
+    return wait(event->position);
+}
+
+// Its record may not have had its turn.
 CUresult cuEventDestroy(CUevent event) {
     ENTER();
-    delete event;
-    return CUDA_SUCCESS;
+    return enqueue(nullptr, {[event] {
+        delete event;
+        return CUDA_SUCCESS;
+    }});
 }
 
 // ---- Memory ----
@@ -445,17 +600,21 @@ CUresult cuMemAllocFromPoolAsync(CUdeviceptr* pointer, std::size_t bytes, CUmemo
     return cuMemAllocAsync(pointer, bytes, stream);
 }
 
-CUresult cuMemFree(CUdeviceptr pointer) {
+CUresult cuMemFreeAsync(CUdeviceptr pointer, CUstream stream) {
     ENTER();
-    return pointer == 0 ? CUDA_SUCCESS : release(pointer);
+    if (pointer == 0) return CUDA_SUCCESS;
+    std::size_t bytes;
+    if (CUresult failure = retire(pointer, &bytes)) return failure;
+    return enqueue(stream, {[pointer] { return release(pointer); }, bytes});
 }
 
-CUresult cuMemFreeAsync(CUdeviceptr pointer, CUstream) { return cuMemFree(pointer); }
+CUresult cuMemFree(CUdeviceptr pointer) { return synchronous(cuMemFreeAsync(pointer, nullptr)); }
 
 CUresult cuMemHostAlloc(void** pointer, std::size_t bytes, unsigned) {
     ENTER();
     *pointer = std::aligned_alloc(PAGE, (bytes + PAGE - 1) / PAGE * PAGE);
     if (*pointer == nullptr) return CUDA_ERROR_OUT_OF_MEMORY;
+    std::memset(*pointer, 0xFF, bytes);
     std::lock_guard lock(mutex);
     host_allocations[*pointer] = bytes;
     return CUDA_SUCCESS;
@@ -465,38 +624,56 @@ CUresult cuMemAllocHost(void** pointer, std::size_t bytes) { return cuMemHostAll
 
 CUresult cuMemFreeHost(void* pointer) {
     ENTER();
-    std::lock_guard lock(mutex);
-    if (host_allocations.erase(pointer) == 0) {
-        complain("host memory %p is freed but not allocated (or freed already)", pointer);
-        return CUDA_ERROR_INVALID_VALUE;
+    std::size_t bytes;
+    {
+        std::lock_guard lock(mutex);
+        auto found = host_allocations.find(pointer);
+        if (found == host_allocations.end()) {
+            complain("host memory %p is freed but not allocated (or freed already)", pointer);
+            return CUDA_ERROR_INVALID_VALUE;
+        }
+        bytes = found->second;
+        host_allocations.erase(found);
+    }
+    if (queue.uses(pointer, bytes)) {
+        complain("host memory %p is freed before a copy that uses it has been waited for", pointer);
+        std::abort();
     }
     std::free(pointer);
     return CUDA_SUCCESS;
 }
 
-CUresult cuMemcpyHtoD(CUdeviceptr to, const void* from, std::size_t bytes) {
-    return copy(to, true, address(from), false, bytes, "copy to the card");
+CUresult cuMemcpyHtoDAsync(CUdeviceptr to, const void* from, std::size_t bytes, CUstream stream) {
+    return copy_to_card(to, from, bytes, stream);
 }
-CUresult cuMemcpyHtoDAsync(CUdeviceptr to, const void* from, std::size_t bytes, CUstream) {
-    return cuMemcpyHtoD(to, from, bytes);
+CUresult cuMemcpyDtoHAsync(void* to, CUdeviceptr from, std::size_t bytes, CUstream stream) {
+    return copy_from_card(to, from, bytes, stream);
 }
-CUresult cuMemcpyDtoH(void* to, CUdeviceptr from, std::size_t bytes) {
-    return copy(address(to), false, from, true, bytes, "copy from the card");
+CUresult cuMemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, std::size_t bytes, CUstream stream) {
+    return copy_on_card(to, from, bytes, stream);
 }
-CUresult cuMemcpyDtoHAsync(void* to, CUdeviceptr from, std::size_t bytes, CUstream) {
-    return cuMemcpyDtoH(to, from, bytes);
+CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, std::size_t count, CUstream stream) {
+    return fill(to, value, count, stream);
 }
-CUresult cuMemcpyDtoD(CUdeviceptr to, CUdeviceptr from, std::size_t bytes) {
-    return copy(to, true, from, true, bytes, "copy on the card");
-}
-CUresult cuMemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, std::size_t bytes, CUstream) {
-    return cuMemcpyDtoD(to, from, bytes);
+CUresult cuMemsetD32Async(CUdeviceptr to, unsigned value, std::size_t count, CUstream stream) {
+    return fill(to, value, count, stream);
 }
 
-CUresult cuMemsetD8(CUdeviceptr to, unsigned char value, std::size_t count) { return fill(to, value, count); }
-CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, std::size_t count, CUstream) { return fill(to, value, count); }
-CUresult cuMemsetD32(CUdeviceptr to, unsigned value, std::size_t count) { return fill(to, value, count); }
-CUresult cuMemsetD32Async(CUdeviceptr to, unsigned value, std::size_t count, CUstream) { return fill(to, value, count); }
+CUresult cuMemcpyHtoD(CUdeviceptr to, const void* from, std::size_t bytes) {
+    return synchronous(copy_to_card(to, from, bytes, nullptr));
+}
+CUresult cuMemcpyDtoH(void* to, CUdeviceptr from, std::size_t bytes) {
+    return synchronous(copy_from_card(to, from, bytes, nullptr));
+}
+CUresult cuMemcpyDtoD(CUdeviceptr to, CUdeviceptr from, std::size_t bytes) {
+    return synchronous(copy_on_card(to, from, bytes, nullptr));
+}
+CUresult cuMemsetD8(CUdeviceptr to, unsigned char value, std::size_t count) {
+    return synchronous(fill(to, value, count, nullptr));
+}
+CUresult cuMemsetD32(CUdeviceptr to, unsigned value, std::size_t count) {
+    return synchronous(fill(to, value, count, nullptr));
+}
 
 CUresult cuDeviceGetDefaultMemPool(CUmemoryPool* result, CUdevice) {
     ENTER_WITHOUT_CONTEXT();
@@ -540,8 +717,9 @@ CUresult cuModuleLoadData(CUmodule* module, const void* image) {
 
 CUresult cuModuleUnload(CUmodule module) {
     ENTER();
+    CUresult result = wait(EVERYTHING);
     delete module;
-    return CUDA_SUCCESS;
+    return result;
 }
 
 CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const char* name) {
@@ -585,7 +763,7 @@ CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, CUfunction, in
 }
 
 CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-                        unsigned block_y, unsigned block_z, unsigned shared, CUstream, void** parameters, void** extra) {
+                        unsigned block_y, unsigned block_z, unsigned shared, CUstream stream, void** parameters, void** extra) {
     ENTER();
     bool grid_fits = grid_x >= 1 && grid_x < 1U << 31 && grid_y >= 1 && grid_y < 1U << 16 && grid_z >= 1 && grid_z < 1U << 16;
     unsigned long long threads = 1ULL * block_x * block_y * block_z;
@@ -595,11 +773,14 @@ CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, u
                  function->name.c_str(), grid_x, grid_y, grid_z, block_x, block_y, block_z, shared);
         return CUDA_ERROR_INVALID_VALUE;
     }
-    running = function->name.c_str();
-    bool done = software_card::launch(function->kernel, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared, parameters);
-    if (!done) fault = CUDA_ERROR_LAUNCH_FAILED;
+    software_card::Call call = software_card::bind(function->kernel, parameters);
+    CUresult result = enqueue(stream, {[=, call = std::move(call)] {
+        running = function->name.c_str();
+        bool done = software_card::launch(function->kernel, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared, call);
+        return done ? CUDA_SUCCESS : CUDA_ERROR_LAUNCH_FAILED;
+    }});
     launches++;
-    return done ? CUDA_SUCCESS : CUDA_ERROR_LAUNCH_FAILED;
+    return result;
 }
 
 }  // extern "C"

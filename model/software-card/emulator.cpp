@@ -149,7 +149,7 @@ struct Grid {
     const Kernel* kernel;
     Dim grid, block;
     unsigned shared_bytes;
-    void** parameters;
+    const Call& call;
     unsigned long number;
 
     std::atomic<unsigned long> next_block{0};
@@ -283,7 +283,7 @@ class Block {
 thread_local Block block;
 
 void Block::entry() {
-    block.grid->kernel->run(block.grid->parameters);
+    block.grid->call();
     block.pause(State::done, {"", 0});
     std::abort();
 }
@@ -351,8 +351,8 @@ const Kernel*& first_kernel() {
 
 }  // namespace
 
-Kernel::Kernel(const char* name, unsigned most_threads, void (*run)(void**))
-    : name(name), most_threads(most_threads), run(run), next(first_kernel()) {
+Kernel::Kernel(const char* name, unsigned most_threads, Call (*bind)(void**))
+    : name(name), most_threads(most_threads), bind(bind), next(first_kernel()) {
     first_kernel() = this;
 }
 
@@ -362,14 +362,16 @@ const Kernel* find_kernel(const char* name) {
     return nullptr;
 }
 
-bool launch(const Kernel* kernel, Dim grid, Dim block, unsigned shared_bytes, void** parameters) {
+Call bind(const Kernel* kernel, void** parameters) { return kernel->bind(parameters); }
+
+bool launch(const Kernel* kernel, Dim grid, Dim block, unsigned shared_bytes, const Call& call) {
     static std::mutex one_at_a_time;
     static unsigned long launches = 0;
     // Never destroyed: its threads may wait while the process ends.
     static Helpers* const helpers = new Helpers;
 
     const std::lock_guard<std::mutex> lock(one_at_a_time);
-    Grid work{kernel, grid, block, shared_bytes, parameters, ++launches};
+    Grid work{kernel, grid, block, shared_bytes, call, ++launches};
     const unsigned long threads = 1ul * block.x * block.y * block.z;
     const bool fits = grid.x > 0 && grid.y > 0 && grid.z > 0 && grid.y < 65536 && grid.z < 65536 && threads > 0 &&
                       threads <= kernel->most_threads && block.z <= 64 && shared_bytes <= MOST_SHARED;
