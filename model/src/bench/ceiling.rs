@@ -97,10 +97,13 @@ pub(super) fn of_device(
     rounds: usize,
 ) -> Result<Ceilings, ModelError> {
     use crate::device::{copy_seconds, product_seconds};
-    // Where there is no card, the kernels' twins are slow: for tests.
-    let (side, bytes, count) = match device.is_cuda() {
+    // A card takes far less than a millisecond for the product of this side; the software card takes seconds, and
+    // where there is no card the kernels' twins are slow too.
+    let small = 512;
+    let fast = device.is_cuda() && product_seconds(device, dtype, small, 1)? < 0.005;
+    let (side, bytes, count) = match fast {
         true => (8192, 1 << 30, 16),
-        false => (256, 16 << 20, 2),
+        false => (small, 16 << 20, 1),
     };
     let best = |measure: &dyn Fn() -> Result<f64, ModelError>| {
         (0..rounds.max(1)).try_fold(f64::INFINITY, |best: f64, _| {
