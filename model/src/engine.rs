@@ -196,13 +196,14 @@ impl Local {
             Some(length) => length,
             None => config.context_length,
         };
+        let loaded = load(Origin::Checkpoint(&checkpoint))?;
+        let context_length = context_length.min(loaded.longest);
         let encoder = Encoder::new(
             checkpoint.tokenizer().clone(),
             options.bos,
             context_length,
             config.vocabulary,
         )?;
-        let loaded = load(Origin::Checkpoint(&checkpoint))?;
         let (prefix_id, prefix_text) = encoder.prefix_token();
         let identity = Identity {
             name: checkpoint.name().to_owned(),
@@ -371,6 +372,8 @@ pub(crate) struct Loaded {
     pub(crate) device: String,
     /// Type of the weights.
     pub(crate) dtype: Dtype,
+    /// Longest sequence it computes, in tokens.
+    pub(crate) longest: usize,
     pub(crate) batch_rows: usize,
     /// Bytes allowed in all.
     pub(crate) allowed_bytes: u64,
@@ -415,6 +418,7 @@ fn load_host(origin: Origin<'_>, options: &LoadOptions) -> Result<Loaded, ModelE
         backend: Backend::Host(Box::new(Llama::load(origin, dtype)?)),
         device: "cpu".to_owned(),
         dtype: kept,
+        longest: config.context_length,
         batch_rows,
         allowed_bytes: allowed,
         #[cfg(feature = "cuda")]
@@ -445,6 +449,7 @@ pub(crate) fn load_on(
     let dtype = options.dtype.resolved(true);
     let limits = crate::device::Limits {
         dtype: dtype.tensor_type(),
+        context_length: options.context_length.unwrap_or(usize::MAX),
         passes,
         batch_rows: options.batch_rows,
         memory_bytes: options.memory_bytes,
@@ -453,6 +458,7 @@ pub(crate) fn load_on(
     Ok(Loaded {
         device: name.to_owned(),
         dtype,
+        longest: crate::device::longest(origin.config()),
         batch_rows: model.batch_rows(),
         backend: Backend::Device(Box::new(model)),
         allowed_bytes,

@@ -14,11 +14,18 @@ const BATCH_PART: u64 = 4;
 /// Bytes left to the driver, the matrix library, kernels' texts, tables and results.
 const RESERVED: u64 = 768 << 20;
 
+/// The longest sequence a card computes, in tokens: it must fit into a batch.
+pub(crate) fn longest(config: &Config) -> usize {
+    config.context_length.min(MOST_ROWS)
+}
+
 /// What the caller asks for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// Type of the weights.
     pub(crate) dtype: DType,
+    /// Longest sequence that will be asked for, in tokens.
+    pub(crate) context_length: usize,
     /// Rows of the dense products.
     pub(crate) passes: Passes,
     /// Rows of a batch, if not chosen from memory.
@@ -28,15 +35,19 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// Rows of a batch when `bytes` are left for it.
+    /// Rows of a batch when `bytes` are left for it; the longest sequence always fits in.
     fn rows(&self, config: &Config, bytes: u64) -> usize {
         let chunk = self.passes.score.layer;
+        let fewest = self
+            .context_length
+            .min(longest(config))
+            .next_multiple_of(chunk);
         if let Some(rows) = self.batch_rows {
-            return rows.max(1).next_multiple_of(chunk);
+            return rows.next_multiple_of(chunk).max(fewest);
         }
         let size = |rows| DeviceLlama::workspace_bytes(config, self.dtype, self.passes, rows);
-        let mut rows = (MOST_ROWS / chunk).max(1) * chunk;
-        while rows > chunk && size(rows) > bytes / BATCH_PART {
+        let mut rows = MOST_ROWS.next_multiple_of(chunk);
+        while rows > fewest && size(rows) > bytes / BATCH_PART {
             rows -= chunk;
         }
         rows
@@ -58,7 +69,7 @@ pub(crate) fn load(
     let plan = Plan::new(origin.config(), limits, free()?).map_err(|short| {
         origin.refusal(
             short.0,
-            "use `--dtype bf16`, a higher `--memory`, a card that is free, or `--device cpu`",
+            "use `--dtype bf16`, a higher `--memory`, a lower `--max-length`, a card that is free, or `--device cpu`",
         )
     })?;
     let Limits { dtype, passes, .. } = limits;
@@ -132,6 +143,7 @@ mod tests {
     fn the_papers_models_fit_on_an_80_gb_card() {
         let limits = Limits {
             dtype: DType::BF16,
+            context_length: 2048,
             passes: Passes::default(),
             batch_rows: None,
             memory_bytes: None,

@@ -31,7 +31,7 @@ mod workspace;
 pub(crate) use card::{Card, CardError, open as open_card};
 pub(crate) use ceiling::{copy_seconds, product_seconds};
 pub(crate) use forward::DeviceLlama;
-pub(crate) use load::{Limits, load};
+pub(crate) use load::{Limits, load, longest};
 #[cfg(test)]
 pub(crate) use workspace::PassRows;
 pub(crate) use workspace::Passes;

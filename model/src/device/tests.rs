@@ -179,6 +179,19 @@ fn scores_do_not_depend_on_batching() {
     }
 }
 
+#[test]
+fn the_longest_sequence_fits_into_the_smallest_batch() {
+    let directory = tempfile::tempdir().unwrap();
+    testing::write_checkpoint(directory.path(), &config(), 5).unwrap();
+    // Longer than the context, so that it is cut to all of it.
+    let requests = [scored(&"a b c q ".repeat(80), " a")];
+    let theirs = answers(&mut host(directory.path()), &requests);
+    for device in devices() {
+        let ours = answers(&mut open(directory.path(), 1, &device), &requests);
+        assert!(largest_difference(&ours, &theirs) < 2e-5, "{device:?}");
+    }
+}
+
 fn completions(sampling: Sampling) -> Vec<Request> {
     let stems = ["hello there ".repeat(5), "abc ".repeat(7), "x".to_owned()];
     stems
