@@ -286,7 +286,7 @@ fn a_real_models_scores_are_the_hosts() {
         &requests,
     );
     for device in devices() {
-        // 16-bit numbers have 8 bits after the first: what is left of that after 30 layers was seen to be below 0.1.
+        // In f32 1.2e-5 was seen. bf16 has eight bits: after 30 layers of them 0.11.
         for (dtype, tolerance) in [(Dtype::F32, 1e-3), (Dtype::Bf16, 0.2)] {
             let options = LoadOptions {
                 dtype,
@@ -296,6 +296,7 @@ fn a_real_models_scores_are_the_hosts() {
             let mut model = Local::open_on(&source, &options, &device, SMALL, FREE).unwrap();
             let ours = answers(&mut model, &requests);
             let difference = largest_log_prob_difference(&ours, &theirs);
+            println!("{device:?} {dtype:?}: at most {difference} off");
             assert!(difference < tolerance, "{device:?} {dtype:?}: {difference}");
         }
     }
