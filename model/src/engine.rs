@@ -354,10 +354,12 @@ pub(crate) fn score_batches<'a, F: Forward>(
             .map(|&index| (index as u32, sequence(index)))
             .collect();
         let tree = TokenTree::new(&members);
-        let running = model.begin(&tree)?;
-        if let Some((running, tree)) = before.replace((running, tree)) {
+        let running = model.begin(&tree);
+        // Even if the next batch cannot begin: this one's work is done.
+        if let Some((running, tree)) = before.take() {
             hand_on(&tree, model.finish(running)?)?;
         }
+        before = Some((running?, tree));
     }
     match before {
         Some((running, tree)) => hand_on(&tree, model.finish(running)?),

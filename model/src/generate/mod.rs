@@ -453,7 +453,7 @@ impl<'a, F: Forward> Generator<'a, F> {
             let next = if model.runs_ahead() && ended * FREE_PART < self.leaves.len() {
                 let (rows, draws) = self.rows(1);
                 let feed = Feed::Chosen(&stepping);
-                Some(model.begin_step(&self.cache, feed, rows, &draws)?)
+                Some(model.begin_step(&self.cache, feed, rows, &draws))
             } else {
                 None
             };
@@ -461,7 +461,8 @@ impl<'a, F: Forward> Generator<'a, F> {
             self.take_tokens(model.finish_step(stepping)?, sink)?;
             sink.computed(rows).map_err(ModelError::Sink)?;
             match next {
-                Some(next) => stepping = next,
+                // Only now may a step that could not begin end the run: the last one's texts are handed on.
+                Some(next) => stepping = next?,
                 None => break,
             }
         }
