@@ -105,6 +105,8 @@ std::map<CUdeviceptr, Allocation> allocations;
 std::deque<Allocation> released;
 std::map<void*, std::size_t> host_allocations;
 std::size_t used = 0;
+// Freed memory that the pool does not give back to the driver by itself; whoever allocates gets it first.
+std::size_t pooled = 0;
 std::atomic<unsigned long long> launches{0};
 // An error that stays, as after a fault on a card.
 std::atomic<CUresult> fault{CUDA_SUCCESS};
@@ -193,6 +195,7 @@ CUresult allocate(CUdeviceptr* pointer, std::size_t bytes) {
     *pointer = reinterpret_cast<CUdeviceptr>(start);
     allocations[*pointer] = {bytes, mapping, inner + 2 * PAGE};
     used += size;
+    pooled -= std::min(pooled, size);
     return CUDA_SUCCESS;
 }
 
@@ -206,7 +209,9 @@ CUresult retire(CUdeviceptr pointer, std::size_t* bytes) {
     }
     found->second.freed = true;
     *bytes = found->second.bytes;
-    used -= (*bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    std::size_t size = (*bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    used -= size;
+    if (pool.threshold > 0) pooled += size;
     return CUDA_SUCCESS;
 }
 
@@ -580,7 +585,7 @@ CUresult cuEventDestroy(CUevent event) {
 CUresult cuMemGetInfo(std::size_t* available, std::size_t* total) {
     ENTER();
     std::lock_guard lock(mutex);
-    *available = free_memory();
+    *available = free_memory() - std::min(free_memory(), pooled);
     *total = settings.memory;
     return CUDA_SUCCESS;
 }
@@ -697,7 +702,12 @@ CUresult cuMemPoolGetAttribute(CUmemoryPool which, CUmemPool_attribute attribute
     return CUDA_SUCCESS;
 }
 
-CUresult cuMemPoolTrimTo(CUmemoryPool, std::size_t) { return without_context(); }
+CUresult cuMemPoolTrimTo(CUmemoryPool, std::size_t keep) {
+    ENTER_WITHOUT_CONTEXT();
+    std::lock_guard lock(mutex);
+    pooled = std::min(pooled, keep);
+    return CUDA_SUCCESS;
+}
 
 // ---- Kernels: the PTX says which there are and for which card; the emulator has them compiled for the CPU ----
 

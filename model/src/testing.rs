@@ -54,6 +54,18 @@ pub fn tiny_config() -> Config {
     }
 }
 
+/// A small LLaMA of a head size that a card has kernels for: 6 heads over 2 key-value heads.
+pub fn card_config() -> Config {
+    Config {
+        hidden: 96,
+        heads: 6,
+        key_value_heads: 2,
+        head_size: 32,
+        context_length: 256,
+        ..tiny_config()
+    }
+}
+
 /// Random weights for every tensor of `config`; equal seeds give equal weights.
 pub fn random_weights(config: &Config, seed: u64) -> Vec<NamedWeights> {
     let mut state = seed.wrapping_mul(2).wrapping_add(1);

@@ -257,7 +257,7 @@ impl Bench {
         let on_card = !matches!(self.loaded.backend, Backend::Host(_));
         let scale = scale.unwrap_or(if on_card { 1.0 } else { CPU_SCALE });
         let (mut scoring, mut decoding) = (Vec::new(), Vec::new());
-        let mut most_kept = 0;
+        let (mut most_kept, mut most_taken) = (0, 0);
         for &name in plans {
             begun(&name.to_string());
             match Plan::new(name, &self.config, scale) {
@@ -267,11 +267,12 @@ impl Bench {
                 Plan::Decoding { prompt, fed } => {
                     let (decoded, kept) = self.decode(name, &prompt, &fed, repeat)?;
                     decoding.push(decoded);
-                    most_kept = most_kept.max(kept);
+                    most_kept = most_kept.max(kept.bytes);
+                    most_taken = most_taken.max(kept.taken);
                 }
             }
         }
-        let memory = self.memory(most_kept)?;
+        let memory = self.memory(most_kept, most_taken.max(self.taken()?));
         begun("the machine's matrix product and copy");
         let ceilings = self.ceilings(repeat)?;
         Ok(Report {
@@ -380,21 +381,21 @@ impl Bench {
     }
 
     /// Goes on from `prompt` once per entry of `fed`, `rounds` times, after a step to warm up. Gives what that took, and
-    /// the bytes of the kept keys and values.
+    /// the kept keys and values.
     fn decode(
         &self,
         plan: PlanName,
         prompt: &[u32],
         fed: &[Vec<u32>],
         rounds: usize,
-    ) -> Result<(Pending<Decoded>, u64), ModelError> {
+    ) -> Result<(Pending<Decoded>, KeptKeys), ModelError> {
         let new_tokens = fed.iter().map(Vec::len).max().unwrap_or_default();
         let job = Decoding {
             prompt,
             fed,
             new_tokens,
         };
-        let (measured, at_once, kept_keys, tile_bytes) = with_model!(&self.loaded.backend, model => {
+        let (measured, at_once, kept, tile_bytes) = with_model!(&self.loaded.backend, model => {
             let prompt_rows = model.most_prompt_rows().min(self.loaded.batch_rows).max(1);
             let room = self
                 .loaded
@@ -409,7 +410,12 @@ impl Bench {
                 .map(|_| run(new_tokens))
                 .collect::<Result<Vec<_>, _>>()?;
             let tile_bytes = model.tile_bytes();
-            (measured, at_once, kept as u64 * tile_bytes, tile_bytes)
+            let kept = KeptKeys {
+                bytes: kept as u64 * tile_bytes,
+                taken: self.taken()?,
+            };
+            drop(cache);
+            (measured, at_once, kept, tile_bytes)
         });
         let (prompts, rounds): (Vec<f64>, Vec<f64>) = measured.into_iter().unzip();
         let work = self.work();
@@ -443,34 +449,41 @@ impl Bench {
                 share_of_floor: floor / seconds,
             }
         };
-        Ok((Box::new(pending), kept_keys))
+        Ok((Box::new(pending), kept))
     }
 
-    /// The memory that was taken, when decoding kept `kept_keys` bytes.
-    fn memory(&self, kept_keys: u64) -> Result<Memory, ModelError> {
-        let weights = self.config.parameters() * self.bytes_per_weight as u64;
-        let rows = self.loaded.batch_rows;
-        let fixed = with_model!(&self.loaded.backend, model => model.memory_bytes(rows));
+    /// Bytes taken since before the weights were loaded.
+    fn taken(&self) -> Result<u64, ModelError> {
         #[cfg(feature = "cuda")]
         if let Some((card, free_before)) = &self.loaded.card {
             let (free, _) = card.memory()?;
-            return Ok(Memory {
-                weights,
-                buffers: fixed.saturating_sub(weights),
-                kept_keys,
-                formula: fixed + kept_keys,
-                taken: free_before.saturating_sub(free),
-            });
+            return Ok(free_before.saturating_sub(free));
         }
         let (_, peak) = memory::resident();
-        Ok(Memory {
+        Ok(peak.saturating_sub(self.held_before))
+    }
+
+    /// The memory by formula, when decoding kept `kept_keys` bytes, beside what was `taken` at most.
+    fn memory(&self, kept_keys: u64, taken: u64) -> Memory {
+        let weights = self.config.parameters() * self.bytes_per_weight as u64;
+        let rows = self.loaded.batch_rows;
+        let fixed = with_model!(&self.loaded.backend, model => model.memory_bytes(rows));
+        Memory {
             weights,
             buffers: fixed.saturating_sub(weights),
             kept_keys,
             formula: fixed + kept_keys,
-            taken: peak.saturating_sub(self.held_before),
-        })
+            taken,
+        }
     }
+}
+
+/// What decoding keeps.
+struct KeptKeys {
+    /// By formula.
+    bytes: u64,
+    /// Bytes of everything that were taken meanwhile.
+    taken: u64,
 }
 
 #[cfg(feature = "cuda")]

@@ -29,14 +29,7 @@ fn options() -> LoadOptions {
 
 fn benches() -> [Bench; 2] {
     let folder = tempfile::tempdir().unwrap();
-    let config = Config {
-        hidden: 96,
-        heads: 6,
-        key_value_heads: 2,
-        head_size: 32,
-        context_length: 256,
-        ..testing::tiny_config()
-    };
+    let config = testing::card_config();
     testing::write_checkpoint(folder.path(), &config, 7).unwrap();
     let subject = Subject::Checkpoint(Source::Path(folder.path().to_owned()));
     let small = PassRows {
@@ -221,7 +214,7 @@ fn sequences_are_generated_in_groups_where_memory_is_short() {
     };
     let measure = |bench: &Bench| {
         let (pending, kept) = bench.decode(PlanName::Decode, &prompt, &fed, 1).unwrap();
-        (pending(&UNIT), kept)
+        (pending(&UNIT), kept.bytes)
     };
     let (all, kept) = measure(&host);
     assert_eq!((all.sequences, all.at_once), (5, 5));

@@ -202,12 +202,23 @@ impl Card {
         Device::Cuda(CudaDevice::clone(&self.device))
     }
 
-    /// The card's memory in bytes: free, and in all. What candle has freed counts as taken: it stays reserved.
+    /// The card's memory in bytes: free, and in all. What was freed is given back to the driver first: it would count
+    /// as taken, and a second model would not fit where the first has been.
     ///
     /// # Errors
     /// [`CardError::Lost`] or [`CardError::Other`].
     pub(crate) fn memory(&self) -> Result<(u64, u64), CardError> {
-        let (free, total) = self.device.cuda_stream().context().mem_get_info()?;
+        let stream = self.device.cuda_stream();
+        let context = stream.context();
+        if context.has_async_alloc() {
+            context.synchronize()?;
+            // SAFETY: the pool is the device's own.
+            unsafe {
+                let pool = result::device::get_mem_pool(context.cu_device())?;
+                result::mem_pool::trim_to(pool, 0)?;
+            }
+        }
+        let (free, total) = context.mem_get_info()?;
         Ok((free as u64, total as u64))
     }
 }

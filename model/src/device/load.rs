@@ -121,23 +121,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::testing::tiny_config;
-
-    /// The shapes of the LLaMA paper (table 2), and the smallest card memory their weights leave rows on.
-    fn llama(hidden: usize, intermediate: usize, layers: usize, heads: usize) -> Config {
-        Config {
-            vocabulary: 32_000,
-            hidden,
-            intermediate,
-            layers,
-            heads,
-            key_value_heads: heads,
-            head_size: 128,
-            context_length: 2048,
-            tied_embeddings: false,
-            ..tiny_config()
-        }
-    }
+    use crate::bench::Shape;
 
     #[test]
     fn the_papers_models_fit_on_an_80_gb_card() {
@@ -150,15 +134,15 @@ mod tests {
         };
         // What an H100 of 80 GB shows as free before anything is loaded: 79.1 GiB less the context.
         let free = 78 << 30;
-        for (config, fewest) in [
-            (llama(4096, 11_008, 32, 32), 32_768),
-            (llama(5120, 13_824, 40, 40), 32_768),
-            (llama(6656, 17_920, 60, 52), 8192),
+        for (shape, fewest) in [
+            (Shape::Llama7b, 32_768),
+            (Shape::Llama13b, 32_768),
+            (Shape::Llama33b, 8192),
         ] {
-            let plan = Plan::new(&config, limits, free).unwrap();
+            let plan = Plan::new(&shape.config(), limits, free).unwrap();
             assert!(plan.batch_rows >= fewest, "{plan:?}");
         }
-        let error = Plan::new(&llama(8192, 22_016, 80, 64), limits, free).unwrap_err();
+        let error = Plan::new(&Shape::Llama65b.config(), limits, free).unwrap_err();
         assert!(error.0.contains("121.6 GiB"), "{}", error.0);
     }
 }

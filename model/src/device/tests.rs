@@ -13,7 +13,8 @@ use super::{
 };
 use crate::{
     Answer, Config, Dtype, Generation, LanguageModel, LoadOptions, Local, Prompt, Request,
-    Sampling, Sink, SinkError, Source, testing,
+    Sampling, Sink, SinkError, Source,
+    testing::{self, card_config as config},
 };
 
 /// Small products, so that small batches have several chunks.
@@ -41,17 +42,6 @@ fn answers(model: &mut Local, requests: &[Request]) -> Vec<Answer> {
     let mut sink = Collect(vec![None; requests.len()]);
     model.answer(requests, &mut sink).unwrap();
     sink.0.into_iter().map(Option::unwrap).collect()
-}
-
-fn config() -> Config {
-    Config {
-        hidden: 96,
-        heads: 6,
-        key_value_heads: 2,
-        head_size: 32,
-        context_length: 256,
-        ..testing::tiny_config()
-    }
 }
 
 /// The CPU, and the first card if there is one.

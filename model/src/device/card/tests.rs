@@ -83,8 +83,10 @@ fn step(step: &str) -> String {
         "second" => open(1).err().unwrap().to_string(),
         "memory" => {
             let before = card.memory().unwrap();
-            let _held = Tensor::zeros(16 << 20, DType::F32, &card.device()).unwrap();
-            format!("{:?} {:?}", before, card.memory().unwrap())
+            let held = Tensor::zeros(16 << 20, DType::F32, &card.device()).unwrap();
+            let during = card.memory().unwrap();
+            drop(held);
+            format!("{before:?} {during:?} {:?}", card.memory().unwrap())
         }
         "product" => product(&card).unwrap(),
         "products" => {
@@ -215,7 +217,8 @@ fn opens_and_computes() {
 fn memory_is_counted() {
     if software_card() {
         let total = 1u64 << 30;
-        let expected = format!("{:?} {:?}", (total, total), (total - (64 << 20), total));
+        let all = (total, total);
+        let expected = format!("{all:?} {:?} {all:?}", (total - (64 << 20), total));
         assert_eq!(
             child("memory", &[("SOFTWARE_CARD_MEMORY", "1073741824")]),
             expected
